@@ -1,0 +1,39 @@
+# make env    the virtual environment in .venv, with pinned versions
+# make demo   a grid of 24+ trials on toybirds: leaderboard, ablation, report (minutes, no GPU, no download)
+# make test   everything: lint, types, walls, all tests
+# make check  lint, types, walls, fast tests
+# make bench  what is timed, against what
+PYTHON ?= python3.11
+ENV ?= .venv
+BIN := $(ENV)/bin
+STAMP := $(ENV)/.installed-$(shell cat requirements.txt constraints.txt | sha256sum | cut -c1-12)
+
+.PHONY: env demo test check lint bench
+env: $(STAMP)
+
+$(STAMP):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(ENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	rm -f $(ENV)/.installed-*
+	touch $@
+
+demo: env
+	$(BIN)/python -m grid run experiments/demo.yaml
+	$(BIN)/python -m analysis leaderboard --experiment demo
+	$(BIN)/python -m analysis ablation demo --method seg_mil_cbm --parameter segmenter.name
+	$(BIN)/python -m analysis report demo
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+bench: env
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,134 @@
+"""What a trial reads: labels, groups, and the columns that stages have written, in id order."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+from numpy.typing import NDArray
+
+from components.card import Card
+from components.images import ImageIndex, decode
+
+Ids = NDArray[np.int64]
+ERROR = "error"  # why an image failed
+IMAGE_ID = "image_id"
+BOOK_KEEPING = (
+    "model_inputs",
+    "seconds",
+    "device_batch",
+)  # what a batch cost, kept beside the rows
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ids, labels and groups of a split's images, failing ones included: int64 (n,) each, by id."""
+
+    name: str
+    ids: Ids
+    labels: Ids
+    groups: Ids
+
+
+class Column:
+    """The rows that one column stage wrote, in Parquet parts with `image_id` and the stage's fields, and the
+    images that it could not process, in parts with `image_id` and `error`."""
+
+    def __init__(self, parts: Sequence[str], failed: Sequence[str], filesystem: Any) -> None:
+        self._dataset = pads.dataset(list(parts), filesystem=filesystem, format="parquet")
+        names = self._dataset.schema.names
+        self.fields = [name for name in names if name not in {IMAGE_ID, *BOOK_KEEPING}]
+        stored = self._dataset.to_table(columns=[IMAGE_ID])[IMAGE_ID] if parts else pa.array([])
+        self.ids: Ids = np.sort(stored.to_numpy()).astype(np.int64)
+        self.failures: dict[int, str] = {}
+        for path in failed:
+            table = pads.dataset([path], filesystem=filesystem).to_table()
+            pairs = zip(table[IMAGE_ID].to_pylist(), table[ERROR].to_pylist(), strict=True)
+            self.failures.update(pairs)
+
+    def read(self, ids: Ids, fields: Sequence[str]) -> pa.Table:
+        """The named fields of these images, a row per id in the order given; KeyError if one is not here."""
+        unknown = np.setdiff1d(ids, self.ids)
+        if len(unknown):
+            raise KeyError(f"image {unknown[0]} is not in this column")
+        wanted = None if len(ids) > len(self.ids) // 2 else pads.field(IMAGE_ID).isin(ids)
+        table = self._dataset.to_table(columns=[IMAGE_ID, *fields], filter=wanted)
+        stored = table[IMAGE_ID].to_numpy()
+        order = np.argsort(stored)
+        rows = order[np.searchsorted(stored, ids, sorter=order)]
+        return table.take(rows).combine_chunks().select(list(fields))
+
+    def array(self, field: str, ids: Ids) -> NDArray[Any]:
+        """A field of fixed-size lists as (n, D)."""
+        return matrix(self.read(ids, [field])[field])
+
+    def blocks(self, ids: Ids, fields: Sequence[str], size: int) -> Iterator[tuple[Ids, pa.Table]]:
+        """`read`, in blocks of `size` ids, for columns that do not fit in memory."""
+        for start in range(0, len(ids), size):
+            block = ids[start : start + size]
+            yield block, self.read(block, fields)
+
+
+class Data:
+    """One data set as a trial sees it. `data["clip"]` is the column that the method calls so."""
+
+    def __init__(
+        self,
+        card: Card,
+        index: ImageIndex,
+        columns: Mapping[str, Column] | None = None,
+        tensors: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
+        on_failed: Literal["wrong", "drop"] = "wrong",
+    ) -> None:
+        self.card = card
+        self.index = index
+        self._columns = dict(columns or {})
+        self._tensors = dict(tensors or {})
+        self._on_failed = on_failed
+
+    def __getitem__(self, name: str) -> Column:
+        return self._columns[name]
+
+    def tensors(self, name: str) -> Mapping[str, NDArray[Any]]:
+        """What the tensor stage of this name wrote."""
+        return self._tensors[name]
+
+    def split(self, name: str) -> Split:
+        """The split's images: those that failed in a stage too, unless `on_failed` is "drop"."""
+        rows = self.index.rows(self.index.splits == name)
+        if self._on_failed == "drop":
+            rows = rows.rows(self.usable(rows.image_ids))
+        return Split(name, rows.image_ids, rows.labels, rows.groups)
+
+    def usable(self, ids: Ids) -> NDArray[np.bool_]:
+        """Which of the ids every column has: bool (n,)."""
+        present = [np.isin(ids, column.ids) for column in self._columns.values()]
+        return np.logical_and.reduce(present) if present else np.ones(len(ids), dtype=bool)
+
+    def images(self, ids: Ids) -> Iterator[NDArray[np.uint8]]:
+        """The decoded images, uint8 (H, W, 3), one after the other; OSError if one cannot be read."""
+        rows = self.rows(ids)
+        return (decode(self.index.path(row)) for row in rows)
+
+    def rows(self, ids: Ids) -> NDArray[np.int64]:
+        """Positions of the ids in the index."""
+        return np.searchsorted(self.index.image_ids, ids).astype(np.int64)
+
+
+def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column of n lists of D numbers as (n, D)."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(array), -1)
+
+
+def ragged(column: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
+    """A column of n lists as (all items one after the other, counts (n,))."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    return array.flatten(), np.diff(array.offsets.to_numpy()).astype(np.int64)

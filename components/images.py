@@ -1,0 +1,105 @@
+"""The images of a data set: which there are, and how one is decoded."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.identity import rng
+
+SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+MAX_PIXELS = 64_000_000  # a larger image is refused before it is decoded
+
+
+class DataError(ValueError):
+    """A data set on disk is missing, malformed, or points outside its own root."""
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """One row per image (n rows), sorted by `image_ids`; paths are relative to `root`.
+
+    image_ids int64 (n,), unique; labels int64 (n,) in 0..C-1; groups int64 (n,) in 0..G-1;
+    splits: text (n,), each of SPLITS; `classes` and `group_names` name labels and groups.
+    `masks`, `part_masks`: path patterns of the card, with `{stem}`, or None.
+    """
+
+    root: Path
+    image_ids: NDArray[np.int64]
+    paths: NDArray[np.object_]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    splits: NDArray[np.object_]
+    classes: tuple[str, ...]
+    group_names: tuple[str, ...]
+    masks: str | None = None
+    part_masks: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def rows(self, selected: NDArray[Any]) -> "ImageIndex":
+        """The index of the selected rows (boolean mask or positions)."""
+        names = ("image_ids", "paths", "labels", "groups", "splits")
+        return replace(self, **{name: getattr(self, name)[selected] for name in names})
+
+    def limited(self, images_per_split: int) -> "ImageIndex":
+        """At most `images_per_split` images of each split, the groups' shares kept.
+
+        The choice is the same on every machine: a fixed stream ranks the images of each group.
+        """
+        order = rng(0, "images_per_split").random(len(self))
+        keep = np.zeros(len(self), dtype=bool)
+        for split in SPLITS:
+            rows = np.flatnonzero(self.splits == split)
+            share = min(1.0, images_per_split / max(len(rows), 1))
+            for group in np.unique(self.groups[rows]):
+                members = rows[self.groups[rows] == group]
+                count = max(1, int(len(members) * share))
+                keep[members[np.argsort(order[members])[:count]]] = True
+        return self.rows(keep)
+
+    def path(self, row: int) -> Path:
+        """Absolute path of the image in this row."""
+        return self.root / self.paths[row]
+
+    def beside(self, pattern: str | None, row: int) -> Path | None:
+        """Absolute path of the file that `pattern` (masks or part masks) gives for this row."""
+        if pattern is None:
+            return None
+        relative = Path(self.paths[row])
+        parts = relative.parts[1:] if relative.parts[0] == "images" else relative.parts
+        stem = str(Path(*parts).with_suffix(""))
+        return self.root / pattern.format(stem=stem)
+
+
+def inside(root: Path, relative: str) -> str:
+    """`relative` as given if it stays below `root`, else DataError."""
+    if not (root / relative).resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{relative!r} points outside the data set's root {root}")
+    return relative
+
+
+def decode(path: Path) -> NDArray[np.uint8]:
+    """The image as RGB uint8 (H, W, 3); OSError if it cannot be read whole, ValueError if too large."""
+    with Image.open(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+        return np.asarray(image.convert("RGB"))
+
+
+def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The image as a square of `size` pixels, uint8 (size, size, 3), bilinear with anti-aliasing."""
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Slices that cut 0..n-1 in blocks of `size`."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -1,0 +1,82 @@
+"""What a method is, and what it hands back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.card import Card
+from components.data import Data, Ids
+from components.stage import Stage
+
+LAST = "last"  # selection: the weights after the last epoch
+
+Report = Callable[..., None]  # report(step, **metrics)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number. `selection` says by which rule the weights were chosen; `step` is None for a result."""
+
+    name: str
+    value: float
+    split: str
+    group: str = "all"
+    selection: str = LAST
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Evidence for one prediction: S regions with a weight each and a caption each.
+
+    masks bool (S, H, W) of the image; weights float (S,), larger is more evidence.
+    """
+
+    image_id: int
+    title: str
+    masks: NDArray[np.bool_]
+    weights: NDArray[np.floating[Any]]
+    captions: tuple[str, ...]
+
+
+@dataclass
+class Fitted:
+    """What fitting gives: tensors (saved as safetensors) and facts (plain JSON values)."""
+
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Base of all methods; one file each in `components/methods/`.
+
+    VERSION is raised when the same configuration would give other numbers.
+    """
+
+    FOLDER: ClassVar[str] = "components.methods"
+    VERSION: ClassVar[int] = 1
+
+    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
+        """What a trial reads, by the method's own names for it; no I/O. A trained classifier depends on
+        the trial's seed, so it is given."""
+        raise NotImplementedError
+
+    def fit(self, data: Data, seed: int, report: Report) -> Fitted:
+        """Fits on the training split; chooses among candidates by the validation split only."""
+        raise NotImplementedError
+
+    def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
+        """Logits (n, C) of usable images."""
+        raise NotImplementedError
+
+    def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
+        """All results on the splits `val` and `test`."""
+        raise NotImplementedError
+
+    def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
+        """Evidence for these images; empty where the method has none."""
+        return []

@@ -1,0 +1,163 @@
+"""SEG-MIL-CBM (arXiv 2510.04180): segments as instances of a bag, pooled by attention over concepts.
+
+Variant v1: pooled concept vectors. Equations and defaults: spec A4-A7; where the paper is silent the
+defaults are the spec's own choices.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
+
+from components.card import Card
+from components.data import Data, Ids
+from components.evaluation import accuracy_metrics, predictions_of
+from components.method import LAST, Explanation, Fitted, Method, Metric, Report
+from components.models.backbone import Backbone
+from components.models.backbones.small_cnn import SmallCnn
+from components.models.clip import Clip
+from components.models.segmenter import Segmenter
+from components.models.segmenters.felzenszwalb import Felzenszwalb
+from components.recipe import Recipe
+from components.stage import Stage
+from components.stages.backbone_images import BackboneImages
+from components.stages.backbone_segments import BackboneSegments
+from components.stages.classifier import Classifier
+from components.stages.clip_images import ClipImages
+from components.stages.clip_segments import ClipSegments
+from components.stages.clip_texts import ClipTexts
+from components.stages.segments import Segments
+
+if TYPE_CHECKING:
+    from components.models.mil_bags import BagTensors
+    from components.models.mil_v1 import MilV1
+
+SELECTIONS = (LAST, "val_average", "val_worst_group")  # the third reads group labels: an oracle
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegMilCbm(Method):
+    """Knobs, in the order of the method's steps. Areas are pixels of a 224 x 224 frame.
+
+    clip, vocabulary, template: which concepts, and how CLIP reads them;
+    segmenter, k_top, tau_min_pixels, rho_max, tau_iou, bag_size: which segments are in a bag (A4);
+    backbone, recipe, encode: the features h of a segment; without recipe, the backbone's checkpoint as
+    it is, else trained by ERM with the trial's seed and then frozen;
+    attention_temperature, attention_hidden: the head (A5); target, target_temperature, lambda_concept:
+    the losses (A6); epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay (A7).
+    """
+
+    clip: Clip = Clip()
+    vocabulary: str = "concepts"
+    template: str = "a photo of {}"
+    segmenter: Segmenter = Felzenszwalb()
+    k_top: Annotated[int, Ge(1)] = 10
+    tau_min_pixels: Annotated[float, Ge(0)] = 256.0
+    rho_max: Annotated[float, Gt(0), Le(1)] = 0.9
+    tau_iou: Annotated[float, Ge(0), Le(1)] = 0.8
+    bag_size: Annotated[int, Ge(1)] = 15
+    pixel_frame: Literal["224", "native"] = "224"
+    backbone: Backbone = SmallCnn()
+    recipe: Recipe | None = Recipe()
+    encode: Literal["crop", "pool"] = "crop"
+    attention_temperature: Annotated[float, Gt(0)] = 1.0
+    attention_hidden: Annotated[int, Ge(1)] = 128
+    target: Literal["softmax", "zscore"] = "softmax"
+    target_temperature: Annotated[float, Gt(0)] = 0.01
+    lambda_concept: Annotated[float, Ge(0)] = 0.1
+    epochs: Annotated[int, Ge(1)] = 30
+    learning_rate: Annotated[float, Gt(0)] = 1e-4
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    batch_size: Annotated[int, Ge(1)] = 256
+
+    def __post_init__(self) -> None:
+        if self.recipe is None and self.backbone.checkpoint is None:
+            raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
+
+    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
+        classifier = self._classifier(card, seed)
+        segments = Segments(segmenter=self.segmenter)
+        network: dict[str, Any] = {
+            "backbone": self.backbone,
+            "classifier": classifier,
+            "image_size": card.image_size,
+        }
+        texts = card.vocabulary(self.vocabulary)
+        return {
+            "clip_images": ClipImages(clip=self.clip),
+            "clip_texts": ClipTexts(clip=self.clip, texts=texts, templates=(self.template,)),
+            "segments": segments,
+            "clip_segments": ClipSegments(clip=self.clip, segments=segments),
+            "images": BackboneImages(**network),
+            "features": BackboneSegments(**network, segments=segments, encode=self.encode),
+        }
+
+    def _classifier(self, card: Card, seed: int) -> Classifier | None:
+        if self.recipe is None:
+            return None
+        return Classifier(
+            backbone=self.backbone,
+            recipe=self.recipe,
+            n_classes=len(card.classes),
+            image_size=card.image_size,
+            seed=seed,
+        )
+
+    def fit(self, data: Data, seed: int, report: Report) -> Fitted:
+        from components.models.mil_bags import read_bags
+        from components.models.mil_training import fit_head
+
+        bags = {split: read_bags(self, data, usable_ids(data, split)) for split in ("train", "val")}
+        return fit_head(self, data, bags["train"], bags["val"], seed, report)
+
+    def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
+        from components.models.mil_bags import read_bags
+
+        return self._logits(fitted, read_bags(self, data, ids), selection)
+
+    def _logits(self, fitted: Fitted, bags: "BagTensors", selection: str) -> NDArray[np.float32]:
+        from components.models.mil_training import run_head
+
+        return run_head(self.head(fitted, selection), bags)[0]
+
+    def head(self, fitted: Fitted, selection: str = LAST) -> "MilV1":
+        """The fitted head in evaluation mode, as this selection chose it."""
+        from components.models.mil_training import load_head
+
+        return load_head(self, fitted, selection)
+
+    def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
+        from components.models.mil_bags import read_bags
+        from components.models.mil_training import diagnostics
+
+        metrics = []
+        for split in ("val", "test"):
+            bags = read_bags(self, data, usable_ids(data, split))
+            for selection in SELECTIONS:
+                logits = self._logits(fitted, bags, selection)
+                predictions = predictions_of(data, data.split(split).ids, known(logits))
+                metrics += accuracy_metrics(data, split, predictions, selection)
+            metrics += diagnostics(self, self.head(fitted), bags, split)
+        return metrics
+
+    def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
+        from components.models.mil_bags import read_bags
+        from components.models.mil_explanation import explain_bags
+
+        ids = np.asarray(image_ids, np.int64)
+        ids = ids[data.usable(ids)]
+        return explain_bags(self, self.head(fitted), data, read_bags(self, data, ids))
+
+
+def usable_ids(data: Data, split: str) -> Ids:
+    """Ids of the split's images that every stage could process."""
+    ids = data.split(split).ids
+    return ids[data.usable(ids)]
+
+
+def known(logits: NDArray[np.float32]) -> Callable[[Ids], NDArray[np.float32]]:
+    """Logits of all usable images of a split, as the function that `predictions_of` asks."""
+    return lambda ids: logits

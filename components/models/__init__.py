@@ -1,0 +1,1 @@
+"""Models: descriptions that import nothing heavy, and the networks that they build."""

@@ -1,0 +1,80 @@
+"""Bags of SEG-MIL-CBM as tensors, read from the columns of its stages."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from components.bags import BagRules, Bags, build_bags
+from components.data import Data, Ids, ragged
+from components.models.mil_v1 import concept_targets
+
+if TYPE_CHECKING:
+    from components.methods.seg_mil_cbm import SegMilCbm
+
+IMAGES_AT_ONCE = 2048  # of which the stored segments are in memory, before the bags are cut
+
+
+@dataclass(frozen=True)
+class BagTensors:
+    """bags; labels, groups int64 (n,); features float32 (n, N, D); targets q float32 (n, N, K)."""
+
+    bags: Bags
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    features: Tensor
+    targets: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """bool (n, N)."""
+        return torch.from_numpy(self.bags.valid)
+
+
+def read_bags(method: "SegMilCbm", data: Data, ids: Ids) -> BagTensors:
+    """The bags of these images (all usable) by the method's thresholds."""
+    parts = [
+        _read_block(method, data, ids[start : start + IMAGES_AT_ONCE])
+        for start in range(0, max(len(ids), 1), IMAGES_AT_ONCE)
+    ]
+    rows = data.rows(ids)
+    joined = {
+        name: np.concatenate([getattr(bags, name) for bags, _, _ in parts])
+        for name in ("ids", "segments", "concepts", "scores", "areas", "valid")
+    }
+    return BagTensors(
+        Bags(**joined),
+        data.index.labels[rows],
+        data.index.groups[rows],
+        torch.cat([features for _, features, _ in parts]),
+        torch.cat([targets for _, _, targets in parts]),
+    )
+
+
+def _read_block(method: "SegMilCbm", data: Data, ids: Ids) -> tuple[Bags, Tensor, Tensor]:
+    rules = BagRules(
+        k_top=method.k_top,
+        tau_min_pixels=method.tau_min_pixels,
+        rho_max=method.rho_max,
+        tau_iou=method.tau_iou,
+        bag_size=method.bag_size,
+        pixel_frame=method.pixel_frame,
+    )
+    images = data["clip_images"].array("embedding", ids)
+    texts = np.asarray(data.tensors("clip_texts")["embedding"], np.float32)
+    bags = build_bags(ids, data["segments"], data["clip_segments"], images, texts, rules)
+    embeddings = bags.gather(*_stored(data, "clip_segments", "embedding", ids), images)
+    whole = data["images"].array("features", ids)
+    features = bags.gather(*_stored(data, "features", "features", ids), whole)
+    targets = concept_targets(
+        torch.from_numpy(embeddings @ texts.T), method.target, method.target_temperature
+    )
+    return bags, torch.from_numpy(features), targets
+
+
+def _stored(data: Data, name: str, field: str, ids: Ids) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    lists, counts = ragged(data[name].read(ids, [field])[field])
+    return lists.flatten().to_numpy().reshape(int(counts.sum()), -1), counts

@@ -1,0 +1,66 @@
+"""The one form in which backbones are used. B images, D features, C classes, h w the trunk's grid."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from components.models.backbone import Statistics
+
+
+class Network(nn.Module):
+    """trunk: pixels -> map (B, D, h, w); features: its mean over the grid; head: linear to C logits."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: nn.Module, width: int, n_classes: int, statistics: Statistics) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(width, n_classes)
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in statistics)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def spatial(self, pixels: Tensor) -> Tensor:
+        """Feature map (B, D, h, w) of pixels uint8 (B, 3, H, W)."""
+        x: Tensor = self.trunk((pixels.float() / 255 - self.mean) / self.std)
+        return x
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Pooled features (B, D)."""
+        return self.spatial(pixels).mean(dim=(2, 3))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        logits: Tensor = self.head(self.features(pixels))
+        return logits
+
+
+def to_pixels(images: NDArray[np.uint8], device: str) -> Tensor:
+    """uint8 (B, H, W, 3) as uint8 (B, 3, H, W) on the device."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Sets all parameters and buffers; RuntimeError names what is missing or does not fit."""
+    network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
+
+
+def dump_tensors(network: nn.Module) -> dict[str, NDArray[Any]]:
+    """All persistent parameters and buffers as arrays."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """A state dict from safetensors, or from a file that `torch.load(weights_only=True)` takes."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

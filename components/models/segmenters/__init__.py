@@ -1,0 +1,1 @@
+"""What cuts an image into segments: one file, one class, named after each other."""

@@ -1,0 +1,40 @@
+"""The data set's own masks: the oracle among the segmenters."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.models.segmenter import Segmenter
+from components.stage import ImageRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth(Segmenter):
+    """The object mask and, where the card has them, one mask per part; and what is left, the
+    background. The object's mask overlaps its parts'.
+
+    An image without a mask file raises FileNotFoundError, so it becomes a failure row.
+    """
+
+    background: bool = True
+
+    def segment(self, image: NDArray[np.uint8], record: ImageRecord) -> NDArray[np.bool_]:
+        if record.mask is None:
+            raise FileNotFoundError("the data set's card names no masks")
+        truth = self._read(record.mask, image) > 0
+        masks = [truth]
+        if record.part_mask is not None:
+            parts = self._read(record.part_mask, image)
+            masks += [parts == part for part in np.unique(parts[parts > 0])]
+        if self.background:
+            masks.append(~truth)
+        return np.stack([mask for mask in masks if mask.any()])
+
+    def _read(self, path: object, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        with Image.open(str(path)) as file:
+            mask = np.asarray(file)
+        if mask.shape != image.shape[:2]:
+            raise ValueError(f"mask {mask.shape} does not fit image {image.shape[:2]}")
+        return mask.astype(np.uint8)

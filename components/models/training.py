@@ -1,0 +1,110 @@
+"""Training of a classifier on images: ERM with AdamW and a one-cycle schedule."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from components.data import Data
+from components.identity import rng
+from components.images import decode, resized
+from components.models.network import Network, to_pixels
+from components.recipe import Recipe
+
+
+def train_classifier(
+    network: Network,
+    data: Data,
+    recipe: Recipe,
+    image_size: int,
+    seed: int,
+    device: str,
+    report: Callable[..., None],
+) -> None:
+    """Trains `network` in place; reports loss and validation accuracy after each epoch.
+
+    Raises FloatingPointError with the step when the loss stops being finite.
+    """
+    images, labels = readable(data, "train", image_size)
+    network.to(device)
+    parameters = list((network.head if recipe.trainable == "head" else network).parameters())
+    steps = recipe.epochs * -(-len(labels) // recipe.batch_size)
+    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, max(steps, 2))
+    stream = rng(seed, "classifier batches")
+    validation = readable(data, "val", image_size)
+    for epoch in range(recipe.epochs):
+        network.train(recipe.trainable == "all")
+        losses = [
+            _step(network, images[rows], labels[rows], recipe, optimizer, schedule, stream, device)
+            for rows in _batches(len(labels), recipe.batch_size, stream)
+        ]
+        accuracy = float((predict(network, validation[0], device).argmax(1) == validation[1]).mean())
+        report(epoch, loss=float(np.mean(losses)), val_average_accuracy=accuracy)
+    network.eval()
+
+
+def _step(
+    network: Network,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    stream: np.random.Generator,
+    device: str,
+) -> float:
+    pixels = augmented(to_pixels(images, device), recipe.hue, stream)
+    loss = nn.functional.cross_entropy(network(pixels), torch.from_numpy(labels).to(device))
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"loss is {loss.item()} at step {schedule.last_epoch}")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
+    return loss.item()
+
+
+def augmented(pixels: Tensor, hue: float, stream: np.random.Generator) -> Tensor:
+    """Each image uint8 (B, 3, H, W) mirrored half of the time; hue turned by U(-hue, hue) per batch of 8."""
+    flip = torch.from_numpy(stream.random(len(pixels)) < 0.5).to(pixels.device)
+    pixels = torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
+    if hue == 0:
+        return pixels
+    from torchvision.transforms.v2.functional import adjust_hue
+
+    return torch.cat([adjust_hue(part, stream.uniform(-hue, hue)) for part in pixels.split(8)])
+
+
+def _batches(n: int, size: int, stream: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Shuffled batches; a last batch of one joins its neighbour, since batch norm cannot take it."""
+    order = stream.permutation(n)
+    cuts = list(range(size, n, size))
+    if cuts and n - cuts[-1] == 1:
+        cuts.pop()
+    return iter(np.split(order, cuts))
+
+
+def predict(network: Network, images: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
+    """Logits (n, C) of images uint8 (n, H, W, 3), in evaluation mode."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [network(to_pixels(images[i : i + 256], device)).cpu() for i in range(0, len(images), 256)]
+    return torch.cat(parts).numpy() if parts else np.zeros((0, network.head.out_features), np.float32)
+
+
+def readable(data: Data, split: str, image_size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The split's images as uint8 (n, size, size, 3) with labels (n,), without those that cannot be read."""
+    part = data.split(split)
+    rows = data.rows(part.ids)
+    images = np.empty((len(rows), image_size, image_size, 3), np.uint8)
+    good = np.zeros(len(rows), dtype=bool)
+    for position, row in enumerate(rows):
+        try:
+            images[position] = resized(decode(data.index.path(int(row))), image_size)
+            good[position] = True
+        except (OSError, ValueError):
+            continue  # stages that read this image keep it as a failure row with the reason
+    return images[good], part.labels[good]

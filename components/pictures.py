@@ -1,0 +1,69 @@
+"""Explanations as pictures: the image, its regions tinted by weight, and what each says."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from skimage.segmentation import find_boundaries
+
+from components.method import Explanation
+
+SIDE = 224  # pixels of each panel
+CAPTION_WIDTH = 300
+LINES = 6  # regions that are listed
+HOT = np.array([255, 60, 0])
+INK, PAPER = (20, 20, 20), (255, 255, 255)
+
+
+def draw(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8]:
+    """The photograph, the same with its regions tinted by their share of the weight and numbered, and the
+    captions of the heaviest regions: uint8 (SIDE, 2 SIDE + CAPTION_WIDTH, 3)."""
+    shares = _shares(explanation.weights)
+    order = np.argsort(-shares)[:LINES]
+    panels = Image.new("RGB", (2 * SIDE + CAPTION_WIDTH, SIDE), PAPER)
+    panels.paste(_enlarged(image), (0, 0))
+    panels.paste(_tinted(image, explanation.masks, shares, order), (SIDE, 0))
+    pen = ImageDraw.Draw(panels)
+    for line, region in enumerate(order):
+        text = f"{line + 1}  {100 * shares[region]:.0f} %  {explanation.captions[region]}"
+        pen.text((2 * SIDE + 10, 14 + 34 * line), _wrapped(text), fill=INK)
+    return np.asarray(panels)
+
+
+def _shares(weights: NDArray[np.floating]) -> NDArray[np.floating]:
+    positive = np.clip(weights, 0, None)
+    return positive / max(float(positive.sum()), 1e-12)
+
+
+def _enlarged(image: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def _tinted(
+    image: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    shares: NDArray[np.floating],
+    order: NDArray[np.integer],
+) -> Image.Image:
+    large = np.stack([np.asarray(Image.fromarray(mask).resize((SIDE, SIDE))) for mask in masks])
+    heat = np.max(large * (shares / max(float(shares.max()), 1e-12))[:, None, None], axis=0)
+    base = np.asarray(_enlarged(image)).astype(float)
+    grey = base.mean(axis=2, keepdims=True)
+    mixed = grey + (HOT - grey) * (0.65 * heat)[..., None]
+    for region in order:
+        mixed[find_boundaries(large[region], mode="inner")] = 255
+    picture = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    for line, region in enumerate(order):
+        _number(pen, large[region], str(line + 1))
+    return picture
+
+
+def _number(pen: ImageDraw.ImageDraw, mask: NDArray[np.bool_], text: str) -> None:
+    rows, columns = np.nonzero(mask)
+    if len(rows):
+        place = (float(np.median(columns)) - 4, float(np.median(rows)) - 6)
+        pen.text(place, text, fill=PAPER, stroke_width=2, stroke_fill=INK)
+
+
+def _wrapped(text: str, width: int = 46) -> str:
+    return text if len(text) <= width else f"{text[:width]}\n      {text[width : 2 * width]}"

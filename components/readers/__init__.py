@@ -1,0 +1,1 @@
+"""Layouts on disk: one file, one class, named after each other."""

@@ -1,0 +1,22 @@
+"""How a classifier is trained."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """AdamW with a one-cycle schedule on the training split, cross-entropy, no use of groups (ERM).
+
+    learning_rate: the peak; trainable: `all`, or `head` (the trunk stays as its checkpoint is);
+    hue: colour jitter, images get a random rotation of their hue by up to this share of a turn.
+    """
+
+    epochs: Annotated[int, Ge(1)] = 15
+    learning_rate: Annotated[float, Gt(0)] = 3e-3
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    batch_size: Annotated[int, Ge(1)] = 64
+    trainable: Literal["all", "head"] = "all"
+    hue: Annotated[float, Ge(0), Le(0.5)] = 0.0

@@ -1,0 +1,117 @@
+"""What a stage is: a deterministic computation that several trials can share.
+
+A stage is a frozen dataclass of its parameters. A field that is a stage is an input; a field that is
+a model may name a `checkpoint`. Nothing here loads a model: that happens in the process that runs it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.identity import component_name
+
+if TYPE_CHECKING:
+    from components.data import Data
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """Where one image and its masks lie (absolute paths; None where the data set has no such mask)."""
+
+    image_id: int
+    path: Path
+    mask: Path | None = None
+    part_mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a column stage is given: B images and the rows of its inputs.
+
+    images: B arrays uint8 (H, W, 3), sizes may differ. inputs: by field name, an Arrow table of the
+    input stage's columns with B rows in the same order.
+    """
+
+    records: list[ImageRecord]
+    images: list[NDArray[np.uint8]]
+    inputs: dict[str, pa.Table]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def part(self, rows: slice) -> "Batch":
+        """The batch of some of the rows."""
+        inputs = {
+            name: table.slice(rows.start, rows.stop - rows.start) for name, table in self.inputs.items()
+        }
+        return Batch(self.records[rows], self.images[rows], inputs)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a column stage returns: its columns with B rows each, and how many inputs its model saw."""
+
+    columns: dict[str, pa.Array]
+    model_inputs: int
+
+
+BatchMap = Callable[[Batch], Rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Base of all stages. VERSION is raised when the same parameters would give other content."""
+
+    VERSION: ClassVar[int] = 1
+    READS_IMAGES: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> str:
+        """The name of the file that defines the stage."""
+        return component_name(self)
+
+    def inputs(self) -> dict[str, "Stage"]:
+        """The stages this one reads, by field name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Stage)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnStage(Stage):
+    """A map from images to columns. An image that raises becomes a failure row with the reason."""
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        """The map with its model in memory, on `device`.
+
+        tensors: the content of those inputs that are tensor stages, by field name.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorStage(Stage):
+    """A computation whose result is a few named tensors: trained weights, text embeddings."""
+
+    def compute(self, data: "Data", device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
+        """The tensors. `report(step, **metrics)` streams progress."""
+        raise NotImplementedError
+
+
+def fixed_size_lists(values: NDArray[Any]) -> pa.FixedSizeListArray:
+    """(B, D) as an Arrow array of B lists of D numbers."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def ragged_lists(values: pa.Array, counts: list[int]) -> pa.ListArray:
+    """Arrow array of len(counts) lists cut from `values` one after the other."""
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values)

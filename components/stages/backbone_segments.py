@@ -1,0 +1,49 @@
+"""A backbone's features of every segment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from components.crops import stored_masks
+from components.models.backbone import Backbone
+from components.stage import (
+    Batch,
+    BatchMap,
+    ColumnStage,
+    Rows,
+    Tensors,
+    fixed_size_lists,
+    ragged_lists,
+)
+from components.stages.classifier import Classifier, load_network
+from components.stages.segments import Segments
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSegments(ColumnStage):
+    """`features`: per segment, in the order of `segments`, float32 (D,).
+
+    encode: `crop`, one pass per segment over its crop (spec of SEG-MIL-CBM, A4 step 6); `pool`, one pass
+    per image, the mean of the feature map under the mask: about S times cheaper.
+    """
+
+    backbone: Backbone
+    classifier: Classifier | None
+    segments: Segments
+    image_size: int
+    encode: Literal["crop", "pool"] = "crop"
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        from components.models.segment_features import crop_features, pool_features
+
+        network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
+        encode = {"crop": crop_features, "pool": pool_features}[self.encode]
+
+        def featurise(batch: Batch) -> Rows:
+            masks = [stored_masks(batch.inputs["segments"], row) for row in range(len(batch))]
+            features, model_inputs = encode(network, batch.images, masks, self.image_size, device)
+            per_segment = fixed_size_lists(features)
+            counts = [len(segments) for segments in masks]
+            return Rows({"features": ragged_lists(per_segment, counts)}, model_inputs)
+
+        return featurise

@@ -1,0 +1,56 @@
+"""The classifier stage: a backbone trained by a recipe, shared by every trial that starts from it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from components.data import Data
+from components.models.backbone import Backbone
+from components.recipe import Recipe
+from components.stage import Tensors, TensorStage
+
+if TYPE_CHECKING:
+    from components.models.network import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier(TensorStage):
+    """The trained network's state (`trunk.*`, `head.weight`, `head.bias`). Reads labels of the training
+    split only; images that cannot be read are left out and counted.
+
+    image_size: side in pixels of the square that images are resized to.
+    """
+
+    backbone: Backbone
+    recipe: Recipe
+    n_classes: int
+    image_size: int
+    seed: int
+
+    def compute(self, data: Data, device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
+        from components.models.network import dump_tensors
+        from components.models.training import train_classifier
+
+        network = self.backbone.build(self.n_classes, self.image_size, self.seed)
+        train_classifier(network, data, self.recipe, self.image_size, self.seed, device, report)
+        return dump_tensors(network)
+
+
+def load_network(
+    backbone: Backbone,
+    classifier: Classifier | None,
+    tensors: Mapping[str, Tensors],
+    image_size: int,
+    device: str,
+) -> "Network":
+    """The network in evaluation mode: with the classifier's weights (`tensors["classifier"]`) if there is
+    one, else with the backbone's own checkpoint and no meaningful head."""
+    from components.models.network import load_tensors
+
+    n_classes = 1 if classifier is None else classifier.n_classes
+    network = backbone.build(n_classes, image_size, seed=0)
+    if classifier is not None:
+        load_tensors(network, tensors["classifier"])
+    return network.to(device).eval()

@@ -1,0 +1,161 @@
+"""The artifact store: what stages wrote, each under the key of everything that can change it.
+
+`stages/<key>/part-*.parquet` (and `failed-*.parquet`), or `tensors.safetensors`; and `manifest.json`,
+written last: an artifact without it is unfinished and not readable. `used` beside it holds the time of last use.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from components.data import ERROR, IMAGE_ID, Column
+from components.identity import digest
+from grid.storage import Storage
+
+FOLDER = "stages"
+PART, FAILED = "part", "failed"
+MANIFEST = "manifest.json"
+TENSORS = "tensors.safetensors"
+PROGRESS = "progress.json"
+USED = "used"
+
+Tensors = dict[str, NDArray[Any]]
+
+
+class ArtifactStore:
+    """Stage artifacts below `<uri>/stages`. Picklable."""
+
+    def __init__(self, uri: str) -> None:
+        self.storage = Storage(uri)
+
+    def name(self, key: str, file: str) -> str:
+        """The name of an artifact's file in the storage."""
+        return f"{FOLDER}/{key}/{file}"
+
+    def uri(self, key: str) -> str:
+        """The URI of an artifact's folder."""
+        return self.storage.child(f"{FOLDER}/{key}")
+
+    def has(self, key: str) -> bool:
+        """Whether the artifact is finished."""
+        return self.storage.exists(self.name(key, MANIFEST))
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """What was written when it was finished."""
+        manifest: dict[str, Any] = self.storage.read_json(self.name(key, MANIFEST))
+        return manifest
+
+    def artifact_keys(self) -> list[str]:
+        """Of all artifacts, unfinished ones too."""
+        return self.storage.folders(FOLDER)
+
+    def column(self, key: str) -> Column:
+        """The rows of a column stage."""
+        return Column(self._files(key, PART), self._files(key, FAILED), self.storage.filesystem)
+
+    def tensors(self, key: str) -> Tensors:
+        """What a tensor stage wrote."""
+        return dict(safetensors.numpy.load(self.storage.read(self.name(key, TENSORS))))
+
+    def write_tensors(self, key: str, tensors: Tensors) -> int:
+        """Stores the result of a tensor stage; its size in bytes."""
+        content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+        self.storage.write(self.name(key, TENSORS), content)
+        return len(content)
+
+    def write_part(self, key: str, table: pa.Table) -> None:
+        """Stores some rows; those with an `error` apart, without the stage's fields. The name is the hash of
+        the ids, so that a repeated part replaces itself."""
+        name = digest(table[IMAGE_ID].to_pylist())
+        good = pc.is_null(table[ERROR])
+        rows, failed = table.filter(good).drop_columns([ERROR]), table.filter(pc.invert(good))
+        if len(failed):
+            reasons = failed.select([IMAGE_ID, ERROR])
+            self.storage.write_table(self.name(key, f"{FAILED}-{name}.parquet"), reasons)
+        if len(rows):
+            self.storage.write_table(self.name(key, f"{PART}-{name}.parquet"), rows)
+
+    def stored_ids(self, key: str) -> NDArray[np.int64]:
+        """Sorted ids of all images that are dealt with so far, failed ones too."""
+        ids = [self._read(key, sort, [IMAGE_ID])[IMAGE_ID].to_numpy() for sort in (PART, FAILED)]
+        return np.sort(np.concatenate(ids)).astype(np.int64)
+
+    def failures(self, key: str) -> dict[int, str]:
+        """Reason of each failed image."""
+        table = self._read(key, FAILED, [IMAGE_ID, ERROR])
+        return dict(zip(table[IMAGE_ID].to_pylist(), table[ERROR].to_pylist(), strict=True))
+
+    def total(self, key: str, field: str) -> float:
+        """Sum of a numeric field over all rows."""
+        return float(pc.sum(self._read(key, PART, [field])[field]).as_py() or 0)
+
+    def least(self, key: str, field: str) -> int:
+        """Least value of an integer field; 0 if there is no row."""
+        return int(pc.min(self._read(key, PART, [field])[field]).as_py() or 0)
+
+    def write_progress(self, key: str, progress: dict[str, Any]) -> None:
+        """How far an unfinished tensor stage is."""
+        self.storage.write_json(self.name(key, PROGRESS), progress)
+
+    def progress(self, key: str) -> dict[str, Any] | None:
+        """What was last written of it; None at the start."""
+        name = self.name(key, PROGRESS)
+        return dict(self.storage.read_json(name)) if self.storage.exists(name) else None
+
+    def forget_failures(self, key: str) -> None:
+        """Forgets the failed images, so that the next run tries them again."""
+        for path in self._files(key, FAILED):
+            self.storage.filesystem.delete_file(path)
+
+    def bytes(self, key: str) -> int:
+        """Size of an artifact."""
+        return sum(info.size for info in self.storage.files(f"{FOLDER}/{key}"))
+
+    def publish(self, key: str, manifest: dict[str, Any]) -> None:
+        """Makes the artifact readable. Nothing of it may change any more."""
+        self.storage.write_json(self.name(key, MANIFEST), manifest)
+
+    def mark_used(self, key: str) -> None:
+        """Notes that the artifact was used now."""
+        self.storage.write(self.name(key, USED), datetime.now(UTC).isoformat().encode())
+
+    def last_used(self, key: str) -> datetime | None:
+        """When it was last used; None if that was never noted."""
+        name = self.name(key, USED)
+        return datetime.fromisoformat(self.storage.read(name).decode()) if self.storage.exists(name) else None
+
+    def delete(self, key: str) -> None:
+        """Removes the artifact."""
+        self.storage.delete_folder(f"{FOLDER}/{key}")
+
+    def problems(self, key: str) -> Iterator[str]:
+        """What is wrong with a finished artifact: lost parts, rows that do not add up, unreadable files."""
+        manifest = self.manifest(key)
+        try:
+            if manifest["sort"] == "tensors":
+                self.tensors(key)
+                return
+            ids = self.stored_ids(key)
+        except (OSError, pa.ArrowInvalid, safetensors.SafetensorError) as error:
+            yield f"{key}: {error}"
+            return
+        if len(ids) != manifest["images"]:
+            yield f"{key}: {len(ids)} rows, the manifest says {manifest['images']}"
+
+    def _files(self, key: str, sort: str) -> list[str]:
+        files = self.storage.files(f"{FOLDER}/{key}")
+        return [info.path for info in files if info.base_name.startswith(f"{sort}-")]
+
+    def _read(self, key: str, sort: str, fields: list[str]) -> pa.Table:
+        files = self._files(key, sort)
+        if not files:
+            return pa.table({name: pa.array([], pa.int64()) for name in fields})
+        dataset = pads.dataset(files, filesystem=self.storage.filesystem, format="parquet")
+        return dataset.to_table(columns=fields)

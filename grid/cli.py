@@ -1,0 +1,289 @@
+"""The commands of `python -m grid`. Exit status: 0 all done; 1 something failed or is missing; 2 refused."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from components.card import CardError
+from components.checkpoints import MissingWeights
+from components.images import DataError
+from grid.datasets import locate, read
+from grid.home import HomeError, tracking_uri
+from grid.plan import Plan
+from grid.plan_view import show_plan
+from grid.planning import plan_of
+from grid.progress import console
+from grid.results.database import ResultsUnreachable
+from grid.results.store import IdentityClash
+from grid.run import REFUSED, SOMETHING_FAILED, Refused, Request, run
+from grid.spec import Spec, SpecError, load_spec
+from grid.storage import StorageError
+from grid.world import World, open_world
+
+if TYPE_CHECKING:
+    from grid.artifact_care import Held
+
+REFUSALS = (
+    CardError,
+    DataError,
+    HomeError,
+    IdentityClash,
+    LookupError,
+    MissingWeights,
+    Refused,
+    ResultsUnreachable,
+    SpecError,
+    StorageError,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Concept-based image classification as a grid of experiments on Ray.\n\n"
+    "Start with `python -m grid plan experiments/demo.yaml`, then `run` in its place. Places come from "
+    "CONCEPTGRID_HOME (default ./runs), CONCEPTGRID_RESULTS_URL, CONCEPTGRID_STORAGE, CONCEPTGRID_DATA, "
+    "CONCEPTGRID_WEIGHTS and MLFLOW_TRACKING_URI.",
+)
+
+SpecPath = Annotated[Path, typer.Argument(help="the experiment's YAML file", metavar="SPEC")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="override a key: `--set search.trials=20`, `--set seeds=[0,1]`"),
+]
+Storage = Annotated[str | None, typer.Option(help="artifact store: a folder, s3://…, any fsspec URI")]
+Results = Annotated[str | None, typer.Option(help="results store: sqlite:///… or postgresql://…")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+
+@app.command("plan")
+def plan_command(
+    spec: SpecPath,
+    set_: Sets = None,
+    storage: Storage = None,
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would do: trials, done, distinct stages, cached, model passes. Runs nothing."""
+    loaded = load_spec(spec, tuple(set_ or ()))
+    plan = _plan(loaded, open_world(results, storage))
+    if as_json:
+        typer.echo(json.dumps(plan.as_json(), indent=1))
+    else:
+        show_plan(plan, console())
+
+
+def _plan(spec: Spec, world: World) -> Plan:
+    return plan_of(spec, [read(locate(entry), world.hashes) for entry in spec.datasets], world)
+
+
+@app.command("run")
+def run_command(
+    spec: SpecPath,
+    set_: Sets = None,
+    storage: Storage = None,
+    results: Results = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join: auto or ray://…; default: this machine")
+    ] = None,
+    on_failed: Annotated[
+        str | None,
+        typer.Option(help="images that failed: `wrong` (in the denominator) or `drop` (flagged)"),
+    ] = None,
+    rerun: Annotated[bool, typer.Option(help="run trials again that are done")] = False,
+) -> None:
+    """Runs the experiment. The same command again runs only what is missing."""
+    overrides = [*(set_ or ()), *([f"on_failed={on_failed}"] if on_failed else [])]
+    loaded = load_spec(spec, tuple(overrides))
+    world = open_world(results, storage)
+    if rerun:
+        for trial in _plan(loaded, world).trials:
+            world.results.reopen(trial.id)
+    status = run(Request(loaded, world, address, tracking_uri()))
+    if status == 0:
+        typer.echo(f"results: python -m analysis report {loaded.name}")
+        typer.echo(f"MLflow UI: mlflow ui --backend-store-uri {tracking_uri()}")
+    sys.exit(status)
+
+
+@app.command("submit")
+def submit_command(
+    spec: SpecPath,
+    address: Annotated[str, typer.Option(help="the cluster's job server")] = "http://127.0.0.1:8265",
+    python: Annotated[str, typer.Option(help="interpreter on the cluster")] = sys.executable,
+    set_: Sets = None,
+    wait: Annotated[bool, typer.Option(help="follow the log; exit with the job's outcome")] = True,
+) -> None:
+    """Runs the experiment as a Ray job, with this commit recorded and the CONCEPTGRID_ places passed on."""
+    from grid.submit import submit
+
+    load_spec(spec, tuple(set_ or ()))
+    arguments = [part for override in set_ or () for part in ("--set", override)]
+    sys.exit(submit(spec, arguments, address, python, wait))
+
+
+@app.command("doctor")
+def doctor_command(
+    spec: SpecPath, storage: Storage = None, results: Results = None, as_json: AsJson = False
+) -> None:
+    """Checks that the spec can run here: stores, data, weights, versions, disk. Exit status 1 if not."""
+    from grid.doctor import findings
+
+    world = open_world(results, storage)
+    found = list(findings(_plan(load_spec(spec), world), world))
+    if as_json:
+        typer.echo(json.dumps([vars(finding) for finding in found], indent=1))
+    else:
+        for finding in found:
+            typer.echo(f"{'ok     ' if finding.ok else 'MISSING'} {finding.check}: {finding.detail}")
+    sys.exit(0 if all(finding.ok for finding in found) else SOMETHING_FAILED)
+
+
+@app.command("status")
+def status_command(experiment: str, results: Results = None, as_json: AsJson = False) -> None:
+    """Trials by status, failures with their reasons, and the launches of an experiment."""
+    world = open_world(results, None, create=False)
+    summary = world.results.experiment_summary(experiment)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+        return
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary["trials"].items()))
+    typer.echo(f"experiment {experiment}: {counts}; {summary['seconds']:.1f} s in trials")
+    for trial_id, error in summary["failures"].items():
+        typer.echo(f"failed {trial_id[:10]}: {(error or '').splitlines()[-1]}")
+    for launch in summary["launches"]:
+        ended = launch["finished_at"] or "now"
+        typer.echo(f"launch {launch['id']}: {launch['status']}, {launch['started_at']} to {ended}")
+
+
+@app.command("show")
+def show_command(trial: str, results: Results = None, as_json: AsJson = False) -> None:
+    """One trial, by its id or the beginning of it: configuration, results, where its files are."""
+    found = open_world(results, None, create=False).results.trial(trial)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    names = ("id", "method", "dataset", "seed", "status", "attempt", "seconds", "n_failed", "git_commit")
+    for name in (*names, "host", "artifacts_uri", "mlflow_run_id", "error"):
+        if found[name] is not None:
+            typer.echo(f"{name}: {found[name]}")
+    typer.echo("configuration: " + ", ".join(f"{p['name']}={p['value']}" for p in found["params"]))
+    for metric in found["metrics"]:
+        if metric["step"] is None:
+            place = f"{metric['split']}, {metric['group_name']}, selection {metric['selection']}"
+            typer.echo(f"{metric['name']} ({place}): {metric['value']}")
+
+
+@app.command("rerun")
+def rerun_command(trial: str, results: Results = None) -> None:
+    """Sets a trial pending again; the next run of an experiment that has it computes it anew."""
+    store = open_world(results, None, create=False).results
+    found = store.trial(trial)
+    if not store.reopen(found["id"]):
+        raise Refused(f"trial {found['id']} is running")
+    typer.echo(f"trial {found['id']} is pending; run {', '.join(found['experiments'])} again")
+
+
+@app.command("trial")
+def trial_command(
+    spec_and_id: Annotated[str, typer.Argument(metavar="SPEC#ID", help="spec and beginning of a trial's id")],
+    storage: Storage = None,
+    results: Results = None,
+) -> None:
+    """Runs one trial in this process, without Ray; its stages must be there. Nothing enters the results
+    store: the report is printed."""
+    from grid.single import run_single
+
+    path, _, prefix = spec_and_id.partition("#")
+    if not prefix:
+        raise Refused("give SPEC#ID; `plan --json` and `status` list experiments, `analysis sql` trial ids")
+    world = open_world(results, storage)
+    typer.echo(json.dumps(run_single(_plan(load_spec(Path(path)), world), prefix, world.store), indent=1))
+
+
+artifacts = typer.Typer(no_args_is_help=True, help="What the artifact store holds.")
+app.add_typer(artifacts, name="artifacts")
+Days = Annotated[float, typer.Option(help="days since the last use")]
+
+
+@artifacts.command("ls")
+def artifacts_ls(storage: Storage = None, results: Results = None, as_json: AsJson = False) -> None:
+    """Every artifact: kind, data set, images, failures, size, last use."""
+    _print_artifacts(list(_held(open_world(results, storage))), as_json)
+
+
+@artifacts.command("verify")
+def artifacts_verify(storage: Storage = None, results: Results = None) -> None:
+    """Reads every finished artifact and compares it with its manifest. Exit status 1 if one is broken."""
+    store = open_world(results, storage).store
+    keys = [key for key in store.artifact_keys() if store.has(key)]
+    problems = [problem for key in keys for problem in store.problems(key)]
+    typer.echo("\n".join([*problems, f"{len(keys)} artifacts, {len(problems)} problems"]))
+    sys.exit(SOMETHING_FAILED if problems else 0)
+
+
+@artifacts.command("gc")
+def artifacts_gc(
+    older_than: Days = 30.0,
+    delete: Annotated[bool, typer.Option(help="remove them; without, they are listed")] = False,
+    storage: Storage = None,
+    results: Results = None,
+) -> None:
+    """Artifacts that no trial of this results store needs and that were not used for long.
+
+    Other results stores that share the artifact store are not seen: what only they need is listed too.
+    """
+    from grid.artifact_care import removable
+
+    world = open_world(results, storage)
+    found = list(removable(iter(_held(world)), older_than))
+    _print_artifacts(found, as_json=False)
+    for artifact in found if delete else []:
+        world.store.delete(artifact.key)
+    verb = "removed" if delete else "could go (--delete removes them)"
+    typer.echo(f"{len(found)} artifacts, {sum(a.bytes for a in found) / 2**20:.1f} MiB {verb}")
+    typer.echo("note: results stores other than this one are not seen")
+
+
+def _held(world: World) -> list["Held"]:
+    from grid.artifact_care import held
+    from grid.results.history import stage_keys_in_use
+
+    with world.results.reading() as connection:
+        return list(held(world.store, stage_keys_in_use(connection)))
+
+
+def _print_artifacts(found: list["Held"], as_json: bool) -> None:
+    rows = [artifact.as_row() for artifact in found]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        used = (row["last_used"] or "never noted")[:19]
+        images = "-" if not row["images"] else f"{row['images']} images, {row['failed']} failed"
+        typer.echo(
+            f"{row['key']} {row['kind']} {row['dataset'] or '-'} {images} "
+            f"{row['bytes'] / 2**20:.1f} MiB, used {used}, {'needed' if row['needed'] else 'not needed'}"
+        )
+
+
+def main() -> None:
+    """Runs the command; what is refused is one line on standard error and exit status 2."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    try:
+        app(prog_name="python -m grid")
+    except REFUSALS as error:
+        refuse(error)
+
+
+def refuse(error: Exception) -> NoReturn:
+    """One line, exit status 2."""
+    typer.echo(f"refused: {' '.join(str(error).split())}", err=True)
+    sys.exit(REFUSED)

@@ -1,0 +1,78 @@
+"""The Ray cluster: starting or joining one, and proving that a pipeline or a grid can run on it."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from grid.home import in_ray_job
+from grid.provenance import COMMIT, ROOT, commit
+from grid.spec import MethodResources, StageResources
+
+IO_CPUS = 0.25  # of a task that reads or writes; a pool must leave room for at least one
+ENVIRONMENT = ("CONCEPTGRID_", "MALLOC_", "AWS_", "HF_", "OMP_")  # prefixes that workers get too
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot do what is asked; one line says what is short."""
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
+    """A connection to `address` (`auto`, `ray://…`), to the cluster of the Ray job that this is, or to a new
+    one on this machine; gives the cluster's resources. ClusterError if there is none at the address."""
+    joins = address is not None or in_ray_job()
+    options: dict[str, Any] = {"runtime_env": _runtime_env(joins)}
+    if joins and address is not None:
+        options["address"] = address
+    elif not joins:
+        options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # what Ray has to say at INFO is in its own logs
+    try:
+        ray.init(logging_level="ERROR", log_to_driver=False, **options)
+    except (ConnectionError, ray.exceptions.RaySystemError) as error:
+        raise ClusterError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def _runtime_env(joins: bool) -> dict[str, Any]:
+    variables = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
+    variables[COMMIT] = json.dumps(dict(zip(("git_commit", "git_dirty"), commit(), strict=True)))
+    shipped = {"working_dir": str(ROOT)} if joins and not in_ray_job() else {}
+    return {"env_vars": variables, **shipped}
+
+
+def replicas_for(resources: StageResources, total: Mapping[str, float]) -> int:
+    """How many replicas run: as stated, else as many as leave a CPU for reading and writing.
+
+    Raises ClusterError for what would hang without a word: a pool that takes every CPU, GPUs that are not
+    there.
+    """
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    if resources.num_gpus > gpus:
+        raise ClusterError(f"a replica needs {resources.num_gpus:g} GPU; the cluster has {gpus:g}")
+    room = int((cpus - IO_CPUS) // resources.num_cpus)
+    if resources.num_gpus:
+        room = min(room, int(gpus // resources.num_gpus))
+    wanted = resources.replicas or max(1, min(room, int((cpus - 1) // resources.num_cpus)))
+    if wanted > room:
+        raise ClusterError(
+            f"{wanted} replicas of {resources.num_cpus:g} CPU and {resources.num_gpus:g} GPU do not leave"
+            f" {IO_CPUS:g} CPU for reading: the cluster has {cpus:g} CPU, {gpus:g} GPU;"
+            " lower replicas or num_cpus of the stage in the spec's resources"
+        )
+    return wanted
+
+
+def require_room(resources: MethodResources, total: Mapping[str, float]) -> None:
+    """ClusterError if one trial asks for more than the cluster has."""
+    for name, wanted in (("CPU", resources.num_cpus), ("GPU", resources.num_gpus)):
+        if wanted > total.get(name, 0.0):
+            raise ClusterError(f"a trial needs {wanted:g} {name}; the cluster has {total.get(name, 0.0):g}")

@@ -1,0 +1,130 @@
+"""Data sets of a spec, resolved: card, root on disk, index of images, fingerprint."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.card import Card, CardError, load_card
+from components.data import Data
+from components.fingerprint import FileHashes, fingerprint
+from components.identity import digest
+from components.images import DataError, ImageIndex
+from grid.home import data_folder, home
+from grid.names import component_class
+from grid.space import build
+from grid.spec import DatasetEntry, SpecError
+
+READERS = "components.readers"
+GENERATORS = "components.generators"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set of one launch. `index` and `fingerprint` are None where it is not there (yet); then
+    `missing` says what is missing."""
+
+    card: Card
+    root: Path | None
+    index: ImageIndex | None
+    fingerprint: str | None
+    missing: str = ""
+
+    @property
+    def name(self) -> str:
+        """The card's name."""
+        return self.card.name
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is to be found, before anything was read. `generator`: what can make it."""
+
+    entry: DatasetEntry
+    card: Card
+    root: Path | None
+    generator: Any | None
+
+
+def locate(entry: DatasetEntry) -> Source:
+    """The card of an entry and its root: `root` in the spec, else CONCEPTGRID_DATA/<name>, else the card's,
+    else, for a card with a generator, a folder of the home named by the generator's knobs.
+
+    SpecError for an unknown card or generator knob, or a `root` of the spec that is not there.
+    """
+    try:
+        card = load_card(entry.name)
+    except CardError as error:
+        raise SpecError(str(error)) from error
+    generator = _generator(card, entry)
+    if generator is not None and "image_size" in entry.generator:
+        card = card.model_copy(update={"image_size": generator.image_size})
+    given = Path(entry.root).expanduser().resolve() if entry.root else None
+    if given is not None and not given.is_dir():
+        raise SpecError(f"data set {card.name}: no folder {given}")
+    return Source(entry, card, given or _usual_root(card, generator), generator)
+
+
+def _usual_root(card: Card, generator: Any | None) -> Path | None:
+    shared = data_folder()
+    if shared is not None and (shared / card.name).is_dir():
+        return shared / card.name
+    if card.root is not None:
+        return Path(os.path.expandvars(card.root)).expanduser().resolve()
+    if generator is not None:
+        return home() / "data" / f"{card.name}-{_identity(generator)}"
+    return None
+
+
+def _generator(card: Card, entry: DatasetEntry) -> Any | None:
+    if card.generator is None:
+        if entry.generator:
+            raise SpecError(f"data set {card.name} has no generator to set knobs of")
+        return None
+    knobs = {**card.generator, **entry.generator}
+    cls = component_class(GENERATORS, knobs.pop("name"))
+    return build(cls, knobs, f"data set {card.name}, generator")
+
+
+def _identity(generator: Any) -> str:
+    from components.identity import configuration
+
+    return digest([type(generator).VERSION, configuration(generator)])
+
+
+def make(source: Source, progress: Callable[[int, int], None], workers: int) -> bool:
+    """Draws the data set if it can be drawn and is not there; whether it did."""
+    if source.root is None or source.root.is_dir() or source.generator is None:
+        return False
+    source.root.parent.mkdir(parents=True, exist_ok=True)
+    source.generator.generate(source.root, progress, workers=workers)
+    return True
+
+
+def read(source: Source, hashes: FileHashes) -> Dataset:
+    """The data set's index and fingerprint, or what is missing. SpecError if what is there is wrong."""
+    card, root = source.card, source.root
+    if root is None or not root.is_dir():
+        return Dataset(card, root, None, None, _missing(source))
+    try:
+        index = component_class(READERS, card.layout)().read(root, card)
+    except DataError as error:
+        raise SpecError(f"data set {card.name}: {error}") from error
+    if source.entry.images_per_split is not None:
+        index = index.limited(source.entry.images_per_split)
+    return Dataset(card, root, index, fingerprint(index, hashes))
+
+
+def _missing(source: Source) -> str:
+    if source.generator is not None:
+        return f"data set {source.card.name} (drawn when the grid runs)"
+    looked = source.root or f"CONCEPTGRID_DATA/{source.card.name}"
+    return f"data set {source.card.name}: no folder {looked}; set CONCEPTGRID_DATA or `root:`"
+
+
+def open_data(dataset: Dataset, **contents: Any) -> Data:
+    """The data set as a trial or a stage sees it."""
+    if dataset.index is None:
+        raise ValueError(f"{dataset.name} is not there: {dataset.missing}")
+    return Data(dataset.card, dataset.index, **contents)

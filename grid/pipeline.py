@@ -1,0 +1,253 @@
+"""Stages on Ray: column stages stream through Ray Data, tensor stages are tasks.
+
+A column stage is one pipeline: 1. blocks of image paths (driver) -> 2. decode, and read the inputs' rows
+(CPU tasks) -> 3. the model (a pool of actors, one replica each) -> 4. write one part per block (CPU tasks).
+Images whose rows are stored already are left out, so that a killed pipeline goes on where it stopped.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from components.data import IMAGE_ID
+from components.images import ImageIndex, blocks
+from components.stage import ColumnStage, TensorStage
+from grid.artifacts import ArtifactStore
+from grid.cluster import IO_CPUS, replicas_for
+from grid.datasets import Dataset, open_data
+from grid.plan import PlannedStage
+from grid.provenance import provenance
+from grid.spec import StageResources
+from grid.stage_worker import (
+    DEVICE_BATCH,
+    MASK,
+    MODEL_INPUTS,
+    PART_MASK,
+    PATH,
+    SECONDS,
+    StageActor,
+    StageTask,
+    read_images,
+    write_part,
+)
+
+PART_IMAGES = 256  # rows of a part: what a kill can cost
+REASONS_SHOWN = 3
+
+Progress = Callable[[int, int], None]  # progress(images done, images in all)
+
+
+class StageFailed(RuntimeError):  # noqa: N818  reads as the message does
+    """A stage could not be finished; the message says why, and what is kept."""
+
+
+def run_column_stage(
+    planned: PlannedStage,
+    stages: Mapping[str, PlannedStage],
+    store: ArtifactStore,
+    resources: StageResources,
+    cluster: Mapping[str, float],
+    max_failed_fraction: float,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Runs the stage over its data set and publishes the artifact; returns the manifest.
+
+    Raises StageFailed if more than `max_failed_fraction` of the images fail, or if rows are lost.
+    """
+    assert planned.dataset is not None
+    assert planned.dataset.index is not None
+    index, start = planned.dataset.index, time.time()
+    stored = store.stored_ids(planned.key)
+    todo = index.rows(~np.isin(index.image_ids, stored))
+    replicas = replicas_for(resources, cluster)
+    if len(todo):
+        _stream(todo, _task(planned, stages, store), resources, replicas, progress, len(index))
+    failures = _checked(planned, store, index, max_failed_fraction)
+    return _publish(
+        planned,
+        store,
+        start,
+        device="cuda" if resources.num_gpus else "cpu",
+        sort="column",
+        images=len(index),
+        failed=len(failures),
+        failures={str(i): reason for i, reason in list(failures.items())[:100]},
+        images_computed=len(todo),
+        images_resumed=len(index) - len(todo),
+        model_inputs=int(store.total(planned.key, MODEL_INPUTS)),
+        model_seconds=store.total(planned.key, SECONDS),
+        batch_size=resources.batch_size,
+        smallest_device_batch=store.least(planned.key, DEVICE_BATCH),
+        replicas=replicas,
+    )
+
+
+def _task(planned: PlannedStage, stages: Mapping[str, PlannedStage], store: ArtifactStore) -> StageTask:
+    assert isinstance(planned.stage, ColumnStage)
+    tensors = {n: k for n, k in planned.inputs.items() if isinstance(stages[k].stage, TensorStage)}
+    columns = {name: key for name, key in planned.inputs.items() if name not in tensors}
+    return StageTask(planned.stage, planned.key, columns, tensors, store)
+
+
+def _stream(
+    todo: ImageIndex,
+    task: StageTask,
+    resources: StageResources,
+    replicas: int,
+    progress: Progress,
+    total: int,
+) -> None:
+    context = ray.data.DataContext.get_current()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.enable_progress_bars = False  # ours shows images, and goes to logs as lines
+    context.issue_detectors_config.detectors = []  # they warn of every pipeline shorter than its samples
+    positions = np.arange(len(todo))
+    parts = [_paths(todo.rows(positions[block])) for block in blocks(len(todo), PART_IMAGES)]
+    written = (
+        ray.data.from_arrow(parts)
+        .map_batches(
+            read_images,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={"task": task},
+            num_cpus=IO_CPUS,
+        )
+        .map_batches(
+            StageActor,
+            batch_size=resources.batch_size,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=replicas),
+            fn_constructor_kwargs={"task": task, "device": "cuda" if resources.num_gpus else "cpu"},
+            num_cpus=resources.num_cpus,
+            num_gpus=resources.num_gpus,
+        )
+        .map_batches(
+            write_part,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={"task": task},
+            num_cpus=IO_CPUS,
+        )
+    )
+    done = total - len(todo)
+    for row in written.iter_rows():
+        done += row["rows"]
+        progress(done, total)
+
+
+def _paths(index: ImageIndex) -> pa.Table:
+    rows = range(len(index))
+    return pa.table(
+        {
+            IMAGE_ID: index.image_ids,
+            PATH: [str(index.path(row)) for row in rows],
+            MASK: pa.array([_text(index.beside(index.masks, row)) for row in rows], pa.string()),
+            PART_MASK: pa.array([_text(index.beside(index.part_masks, row)) for row in rows], pa.string()),
+        }
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _checked(
+    planned: PlannedStage, store: ArtifactStore, index: ImageIndex, max_failed_fraction: float
+) -> dict[int, str]:
+    """The failures, if the rows add up and there are not too many of them."""
+    stored = store.stored_ids(planned.key)
+    if not np.array_equal(stored, index.image_ids):
+        raise StageFailed(
+            f"stage {planned.stage.kind}: {len(index)} images in, {len(np.unique(stored))} rows out;"
+            " the same command computes what is missing"
+        )
+    failures = store.failures(planned.key)
+    if len(failures) > max_failed_fraction * len(index):
+        store.forget_failures(planned.key)
+        raise StageFailed(
+            f"stage {planned.stage.kind}: {len(failures)} of {len(index)} images failed, more than"
+            f" max_failed_fraction = {max_failed_fraction:g}; {_reasons(failures)}"
+        )
+    return failures
+
+
+def _reasons(failures: Mapping[int, str]) -> str:
+    common = Counter(failures.values()).most_common(REASONS_SHOWN)
+    return "; ".join(f"{count} x {reason}" for reason, count in common)
+
+
+@ray.remote
+def compute_tensors(
+    stage: TensorStage, key: str, dataset: Dataset | None, store: ArtifactStore, device: str
+) -> tuple[float, list[dict[str, Any]]]:
+    """Runs a tensor stage in a worker and stores its tensors; returns seconds, and what it reported."""
+    start = time.time()
+    history: list[dict[str, Any]] = []
+
+    def report(step: int, **metrics: float) -> None:
+        history.append({"step": step, **metrics})
+        store.write_progress(key, history[-1])
+
+    data = open_data(dataset) if dataset is not None else None
+    tensors = stage.compute(data, device, report)  # type: ignore[arg-type]
+    store.write_tensors(key, tensors)
+    return time.time() - start, history
+
+
+def start_tensor_stage(
+    planned: PlannedStage, store: ArtifactStore, resources: StageResources
+) -> "ray.ObjectRef[Any]":
+    """Hands a tensor stage to the cluster."""
+    assert isinstance(planned.stage, TensorStage)
+    device = "cuda" if resources.num_gpus else "cpu"
+    task = compute_tensors.options(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus)
+    return task.remote(planned.stage, planned.key, planned.dataset, store, device)
+
+
+def finish_tensor_stage(
+    planned: PlannedStage,
+    store: ArtifactStore,
+    resources: StageResources,
+    seconds: float,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Publishes what a tensor stage computed; returns the manifest."""
+    return _publish(
+        planned,
+        store,
+        time.time() - seconds,
+        device="cuda" if resources.num_gpus else "cpu",
+        sort="tensors",
+        history=history,
+        images=0,
+        failed=0,
+        model_inputs=0,
+    )
+
+
+def _publish(
+    planned: PlannedStage, store: ArtifactStore, start: float, device: str, **facts: Any
+) -> dict[str, Any]:
+    manifest = {
+        "key": planned.key,
+        "kind": planned.stage.kind,
+        "name": planned.stage.kind,
+        "identity": planned.identity,
+        "params": planned.identity["parameters"],
+        "dataset": planned.dataset.name if planned.dataset else None,
+        "uri": store.uri(planned.key),
+        "bytes": store.bytes(planned.key),
+        "seconds": time.time() - start,
+        "created_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+        **provenance(device),
+        **facts,
+    }
+    store.publish(planned.key, manifest)
+    return manifest

@@ -1,0 +1,289 @@
+"""The plan: spec x artifact store x results store -> what is to do. Runs nothing, loads no model."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from components.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
+from components.fingerprint import FileHashes
+from components.identity import component_name, configuration, digest
+from components.method import Method
+from components.stage import ColumnStage, Stage
+from grid.datasets import Dataset
+from grid.results.entry import TrialEntry
+from grid.search import Candidates, candidates
+from grid.spec import Spec
+
+UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A distinct stage: its key, the data set it reads (None: no images), and its inputs' keys by field.
+
+    `unresolved` names what its key could not be made of; then the key stands for nothing in a store.
+    """
+
+    key: str
+    stage: Stage
+    dataset: Dataset | None
+    inputs: Mapping[str, str]
+    identity: Mapping[str, Any]
+    unresolved: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        """Images that a model pass over the data set reads; 0 for tensor stages."""
+        reads = isinstance(self.stage, ColumnStage) and self.dataset is not None
+        return len(self.dataset.index) if reads and self.dataset.index is not None else 0  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial: one method on one data set with one configuration and one seed. `stages`: keys by the
+    method's names; `closure`: those and all that they read."""
+
+    id: str
+    method: Method
+    dataset: Dataset
+    seed: int
+    config: Mapping[str, Any]
+    stages: Mapping[str, str]
+    closure: frozenset[str]
+
+    @property
+    def method_name(self) -> str:
+        """The name of the method's file."""
+        return component_name(self.method)
+
+    def entry(self) -> TrialEntry:
+        """What the results store keeps of it before it runs."""
+        return TrialEntry(
+            id=self.id,
+            method=self.method_name,
+            method_version=type(self.method).VERSION,
+            dataset=self.dataset.name,
+            data_fingerprint=self.dataset.fingerprint or UNRESOLVED,
+            seed=self.seed,
+            config=self.config,
+            stages=self.stages,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All distinct stages in an order that respects their inputs, and all trials.
+
+    With Optuna the trials come during the run: `budget` is their number, and `trials` holds one for each
+    combination of choices that changes a stage, so that `stages` is complete. statuses: of trials that the
+    results store knows; rates: seconds per image (per run of a tensor stage) by stage kind, as measured
+    before; finished: method and configuration of the experiment's done trials.
+    """
+
+    spec: Spec
+    datasets: tuple[Dataset, ...]
+    stages: Mapping[str, PlannedStage]
+    trials: tuple[PlannedTrial, ...]
+    cached: frozenset[str]
+    statuses: Mapping[str, str]
+    budget: int
+    rates: Mapping[str, float]
+    finished: Sequence[tuple[str, Mapping[str, Any]]]
+    planner: "Planner" = field(repr=False)
+
+    @property
+    def searches(self) -> bool:
+        """Whether the trials come during the run."""
+        return self.spec.search.kind == "optuna"
+
+    @property
+    def done(self) -> int:
+        """Trials that the results store already holds."""
+        if self.searches:
+            return min(len(self.finished), self.budget)
+        return sum(self.statuses.get(trial.id) == "done" for trial in self.trials)
+
+    @cached_property
+    def unresolved(self) -> tuple[str, ...]:
+        """What is missing, each named once."""
+        names = [name for stage in self.stages.values() for name in stage.unresolved]
+        return tuple(dict.fromkeys([*(d.missing for d in self.datasets if d.missing), *names]))
+
+    @property
+    def to_run(self) -> list[PlannedTrial]:
+        """Trials that are not done; with Optuna, all that stand for the stages."""
+        if self.searches:
+            return list(self.trials) if self.done < self.budget else []
+        return [trial for trial in self.trials if self.statuses.get(trial.id) != "done"]
+
+    def needed_stages(self, trials: Sequence[PlannedTrial]) -> list[PlannedStage]:
+        """Stages without an artifact that these trials read, in order."""
+        needed = {key for trial in trials for key in trial.closure}
+        return [s for key, s in self.stages.items() if key in needed and key not in self.cached]
+
+    @property
+    def sharing_factor(self) -> float:
+        """Stage runs that a grid without sharing would pay, by the stage runs that are paid."""
+        if not self.trials:
+            return 1.0
+        naive = self.budget * sum(len(t.closure) for t in self.trials) / len(self.trials)
+        return naive / len(self.stages)
+
+    @property
+    def estimated_seconds(self) -> float | None:
+        """Of the stages that are missing, by earlier rates; None if a kind was never measured."""
+        stages = self.needed_stages(self.to_run)
+        if any(stage.stage.kind not in self.rates for stage in stages):
+            return None
+        return sum(self.rates[stage.stage.kind] * max(stage.images, 1) for stage in stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan for programs. model_passes: images that models still have to read, over all stages."""
+        todo = self.needed_stages(self.to_run)
+        return {
+            "experiment": self.spec.name,
+            "trials": self.budget,
+            "done": self.done,
+            "to_run": self.budget - self.done,
+            "distinct_stages": len(self.stages),
+            "cached_stages": len(self.cached),
+            "sharing_factor": round(self.sharing_factor, 2),
+            "model_passes": sum(stage.images for stage in todo),
+            "estimated_seconds": self.estimated_seconds,
+            "unresolved": list(self.unresolved),
+            "notes": {dataset.name: dataset.card.note for dataset in self.datasets},
+            "stages": [self._stage_json(stage) for stage in self.stages.values()],
+        }
+
+    def _stage_json(self, stage: PlannedStage) -> dict[str, Any]:
+        return {
+            "key": stage.key,
+            "kind": stage.stage.kind,
+            "dataset": stage.dataset.name if stage.dataset else None,
+            "images": stage.images,
+            "cached": stage.key in self.cached,
+            "readers": sum(stage.key in trial.closure for trial in self.trials),
+            "unresolved": list(stage.unresolved),
+        }
+
+
+class Planner:
+    """Makes keys and identities; remembers the hash of every checkpoint and the key of every stage."""
+
+    def __init__(self, hashes: FileHashes, on_failed: str) -> None:
+        self._hashes = hashes
+        self._on_failed = on_failed
+        self._weights: dict[str, str | None] = {}
+        self.stages: dict[str, PlannedStage] = {}
+
+    def trial(self, method: Method, dataset: Dataset, seed: int) -> PlannedTrial:
+        """The trial, with its stages entered into `stages`."""
+        named = method.stages(dataset.card, seed)
+        planned = {name: self.stage(stage, dataset) for name, stage in named.items()}
+        keys = {name: stage.key for name, stage in planned.items()}
+        config = configuration(method)
+        closure = frozenset(key for stage in planned.values() for key in self._closure(stage))
+        identity = {
+            "method": component_name(method),
+            "version": type(method).VERSION,
+            "config": config,
+            "data": dataset.fingerprint or f"{UNRESOLVED} {dataset.name}",
+            "stages": keys,
+            "seed": seed,
+        }
+        if self._on_failed != "wrong":  # other numbers, so another trial
+            identity["on_failed"] = self._on_failed
+        return PlannedTrial(digest(identity), method, dataset, seed, config, keys, closure)
+
+    def stage(self, stage: Stage, dataset: Dataset) -> PlannedStage:
+        """The planned stage over this data set, after everything that it reads."""
+        inputs = {name: self.stage(value, dataset) for name, value in stage.inputs().items()}
+        missing: list[str] = [name for value in inputs.values() for name in value.unresolved]
+        data = None
+        if stage.READS_IMAGES:
+            data = dataset.fingerprint or f"{UNRESOLVED} {dataset.name}"
+            missing += [] if dataset.fingerprint else [dataset.missing]
+        identity = {
+            "kind": stage.kind,
+            "version": type(stage).VERSION,
+            "parameters": self._parameters(stage, missing),
+            "inputs": {name: value.key for name, value in inputs.items()},
+            "data": data,
+        }
+        planned = PlannedStage(
+            key=digest(identity),
+            stage=stage,
+            dataset=dataset if stage.READS_IMAGES else None,
+            inputs={name: value.key for name, value in inputs.items()},
+            identity=identity,
+            unresolved=tuple(dict.fromkeys(missing)),
+        )
+        return self.stages.setdefault(planned.key, planned)
+
+    def _closure(self, stage: PlannedStage) -> Iterator[str]:
+        yield stage.key
+        for key in stage.inputs.values():
+            yield from self._closure(self.stages[key])
+
+    def _parameters(self, stage: Stage, missing: list[str]) -> dict[str, Any]:
+        """The stage's own parameters, with checkpoints as the hash of their content."""
+        own = {k: v for k, v in configuration(stage).items() if k not in stage.inputs()}
+        return {name: self._resolve(value, missing) for name, value in own.items()}
+
+    def _resolve(self, value: Any, missing: list[str]) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        resolved = {name: self._resolve(inner, missing) for name, inner in value.items()}
+        if isinstance(value.get("checkpoint"), str):
+            resolved["checkpoint"] = self._content(value["checkpoint"], missing)
+        return resolved
+
+    def _content(self, checkpoint: str, missing: list[str]) -> str:
+        if checkpoint not in self._weights:
+            self._weights[checkpoint] = self._hash(checkpoint)
+        content = self._weights[checkpoint]
+        if content is None:
+            missing.append(f"weights {checkpoint!r}")
+        return content or f"{UNRESOLVED} {checkpoint}"
+
+    def _hash(self, checkpoint: str) -> str | None:
+        try:
+            files = checkpoint_files(find_checkpoint(checkpoint))
+        except MissingWeights:
+            return None
+        return digest({file.name: self._hashes.of(file) for file in files})
+
+
+def make_plan(
+    spec: Spec,
+    datasets: Sequence[Dataset],
+    hashes: FileHashes,
+    has_artifact: Callable[[str], bool],
+    statuses: Callable[[list[str]], Mapping[str, str]],
+    rates: Mapping[str, float],
+    finished: Sequence[tuple[str, Mapping[str, Any]]],
+) -> Plan:
+    """The plan. has_artifact and statuses are how the stores are asked."""
+    planner = Planner(hashes, spec.on_failed)
+    found: Candidates = candidates(spec, datasets[0].card)
+    trials: dict[str, PlannedTrial] = {}
+    for dataset in datasets:
+        for method in found.methods:
+            for seed in spec.seeds:
+                trial = planner.trial(method, dataset, seed)
+                trials.setdefault(trial.id, trial)
+    hashes.save()
+    resolved = [key for key, stage in planner.stages.items() if not stage.unresolved]
+    return Plan(
+        spec=spec,
+        datasets=tuple(datasets),
+        stages=planner.stages,
+        trials=tuple(trials.values()),
+        cached=frozenset(key for key in resolved if has_artifact(key)),
+        statuses=statuses(list(trials)),
+        budget=len(trials) if found.budget is None else found.budget,
+        rates=rates,
+        finished=finished,
+        planner=planner,
+    )

@@ -1,0 +1,54 @@
+"""The plan for people."""
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from grid.plan import Plan
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    """Trials, stages by kind, what is cached, what it will cost."""
+    facts = plan.as_json()
+    statuses = Counter(plan.statuses.values())
+    console.print(
+        f"experiment {plan.spec.name}: {facts['trials']} trials, {facts['done']} done, "
+        f"{facts['to_run']} to run" + _others(statuses),
+        markup=False,
+    )
+    console.print(
+        f"{facts['distinct_stages']} distinct stages, {facts['cached_stages']} cached; sharing factor "
+        f"{facts['sharing_factor']:g} (stage runs without sharing / with)",
+        markup=False,
+    )
+    if not facts["to_run"]:
+        return
+    console.print(_table(plan))
+    seconds = facts["estimated_seconds"]
+    cost = "not measured before" if seconds is None else f"about {seconds:.0f} s"
+    console.print(
+        f"model passes left: {facts['model_passes']} images; missing stages: {cost} on hardware as before",
+        markup=False,
+    )
+    for name, note in facts["notes"].items():
+        if note:
+            console.print(f"note on {name}: {' '.join(note.split())}", markup=False)
+    if plan.unresolved:
+        console.print(f"unresolved: {'; '.join(plan.unresolved)}", markup=False)
+
+
+def _others(statuses: Counter[str]) -> str:
+    shown = [f"{statuses[s]} {s}" for s in ("failed", "interrupted", "running") if statuses[s]]
+    return f" ({', '.join(shown)} before)" if shown else ""
+
+
+def _table(plan: Plan) -> Table:
+    table = Table("stage", "data set", "distinct", "cached", "images each", box=None, pad_edge=False)
+    kinds = Counter((s.stage.kind, s.dataset.name if s.dataset else "-") for s in plan.stages.values())
+    for (kind, dataset), count in kinds.items():
+        same = [s for s in plan.stages.values() if s.stage.kind == kind]
+        cached = sum(stage.key in plan.cached for stage in same)
+        images = max(stage.images for stage in same)
+        table.add_row(kind, dataset, str(count), str(cached), str(images) if images else "-")
+    return table

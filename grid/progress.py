@@ -1,0 +1,105 @@
+"""Progress of long work: a live bar in a terminal, plain lines in a log."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOG_EVERY = 10.0  # seconds between the lines of one task in a log
+
+
+def console() -> Console:
+    """Standard output; without colours and with no fixed width where it is not a terminal."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+class Display:
+    """One task after the other: what it is, how far, how fast, how long still, and what came of it."""
+
+    def __init__(self) -> None:
+        self.console = console()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._live = sys.stdout.isatty()
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self.console.print(line, markup=False)
+
+    def task(self, what: str, total: int, unit: str) -> "Task":
+        """A task of `total` units."""
+        return Task(self, self._bar if self._live else None, what, total, unit)
+
+
+class Task:
+    """The progress of one task."""
+
+    def __init__(self, display: Display, bar: Progress | None, what: str, total: int, unit: str) -> None:
+        self._display, self._bar, self._what = display, bar, what
+        self._total, self._unit = total, unit
+        self._start = self._logged = time.monotonic()
+        self._first: int | None = None
+        self._row = bar.add_task(what, total=total, note="") if bar else None
+
+    @property
+    def seconds(self) -> float:
+        """Since the task began."""
+        return time.monotonic() - self._start
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` units of all are finished."""
+        if self._first is None:
+            self._first = done
+        if self._bar is not None and self._row is not None:
+            self._bar.update(self._row, completed=done, note=note or self._rate(done))
+            return
+        if time.monotonic() - self._logged >= LOG_EVERY:
+            self._logged = time.monotonic()
+            self._display.say(
+                f"{self._what}: {done}/{self._total} {note or self._rate(done)}{self._eta(done)}"
+            )
+
+    def count(self, done: int, total: int) -> None:
+        """`done` of `total` units are finished, where the total was not known before."""
+        self._total = total
+        if self._bar is not None and self._row is not None:
+            self._bar.update(self._row, total=total)
+        self.update(done)
+
+    def _rate(self, done: int) -> str:
+        return f"{(done - (self._first or 0)) / max(self.seconds, 1e-9):.1f} {self._unit}/s"
+
+    def _eta(self, done: int) -> str:
+        made = done - (self._first or 0)
+        if made <= 0:
+            return ""
+        return f", {(self._total - done) * self.seconds / made:.0f} s left"
+
+    def finish(self, summary: str) -> None:
+        """The task is over; `summary` says what came of it."""
+        if self._bar is not None and self._row is not None:
+            self._bar.remove_task(self._row)
+        self._display.say(f"{self._what}: {summary}")

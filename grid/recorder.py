@@ -1,0 +1,69 @@
+"""The one writer: claims trials, and sets them done or failed in the results store, then in the mirror."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from grid.artifacts import ArtifactStore
+from grid.results import history
+from grid.results.store import ResultsStore
+from grid.trial import finished_report
+
+Submit = Callable[[str], None]
+
+
+class Recorder:
+    """Lives in the driver. `mirror(trial_id)` is told of every change after the results store has it."""
+
+    def __init__(self, results: ResultsStore, store: ArtifactStore, launch_id: int, mirror: Submit) -> None:
+        self._results, self._store, self._launch_id, self._mirror = (
+            results,
+            store,
+            launch_id,
+            mirror,
+        )
+        self.running: set[str] = set()
+        self.done: set[str] = set()
+        self.failed: dict[str, str] = {}
+
+    def claim(self, trial_id: str) -> int | None:
+        """The number of this attempt; None if another launch has the trial, or it is done."""
+        attempt = self._results.claim(trial_id, self._launch_id)
+        if attempt is not None:
+            self.running.add(trial_id)
+            self._mirror(trial_id)
+        return attempt
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """A trial got to its end."""
+        trial_id = report["trial"]
+        self.running.discard(trial_id)
+        if self._results.finish(trial_id, report):
+            self.done.add(trial_id)
+            self._mirror(trial_id)
+
+    def fail(self, trial_id: str, error: str) -> None:
+        """A trial raised, or its worker died."""
+        self.running.discard(trial_id)
+        self.failed[trial_id] = error
+        self._results.fail(trial_id, error)
+        self._mirror(trial_id)
+
+    def interrupt(self) -> None:
+        """The launch stops: what runs is interrupted."""
+        self._results.interrupt(self.running)
+        for trial_id in self.running:
+            self._mirror(trial_id)
+        self.running.clear()
+
+    def recover(self, trial_ids: Iterable[str]) -> set[str]:
+        """Records the trials that had written their report before their driver died; returns them."""
+        recovered = set()
+        with self._results.reading() as connection:
+            attempts = history.attempts(connection, trial_ids)
+        for trial_id, attempt in attempts.items():
+            report = finished_report(self._store, trial_id, attempt)
+            if report is None or (attempt_now := self.claim(trial_id)) is None:
+                continue
+            self.finish({**report, "attempt": attempt_now})
+            recovered.add(trial_id)
+        return recovered

@@ -1,0 +1,188 @@
+"""`python -m grid run`: everything between a spec on disk and its numbers in the results store."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import yaml
+
+from grid.datasets import Dataset, Source, locate, make, read
+from grid.plan import Plan, PlannedTrial
+from grid.plan_view import show_plan
+from grid.planning import plan_of
+from grid.progress import Display
+from grid.provenance import command_line, commit
+from grid.recorder import Recorder
+from grid.spec import Spec
+from grid.tracking import Mirror, needs_mirror
+from grid.world import World
+
+DONE, SOMETHING_FAILED, REFUSED = 0, 1, 2  # exit status
+
+
+class Refused(ValueError):  # noqa: N818  reads as the message does
+    """The command stops before any work; one line says why."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for: a spec, where its world is, and the cluster's address (None: this machine)."""
+
+    spec: Spec
+    world: World
+    address: str | None
+    tracking_uri: str
+
+
+def run(request: Request) -> int:
+    """Runs what is missing of the experiment; returns the exit status.
+
+    Raises Refused, SpecError or ClusterError before any work.
+    """
+    spec, world = request.spec, request.world
+    with Display() as display:
+        plan = plan_of(spec, _datasets([locate(entry) for entry in spec.datasets], world, display), world)
+        if plan.unresolved:
+            raise Refused(f"missing: {'; '.join(plan.unresolved)}")
+        world.results.heal()
+        if not plan.searches:
+            world.results.enter(spec.name, [trial.entry() for trial in plan.trials])
+        show_plan(plan, display.console)
+        if plan.to_run:
+            return _launch(request, plan, display)
+        display.say("nothing to run: all trials are done")
+        if needs_mirror(world.results, spec.name):
+            with _mirror(request):
+                pass
+        return DONE
+
+
+def _datasets(sources: Sequence[Source], world: World, display: Display) -> list[Dataset]:
+    """Reads each data set, after drawing those that a generator draws."""
+    datasets = []
+    for source in sources:
+        task = display.task(f"drawing {source.card.name}", 1, "images")
+        if make(source, task.count, os.cpu_count() or 1):
+            task.finish(f"{source.root} in {task.seconds:.1f} s")
+        datasets.append(read(source, world.hashes))
+    return datasets
+
+
+def _launch(request: Request, plan: Plan, display: Display) -> int:
+    world, spec = request.world, request.spec
+    head, dirty = commit()
+    launch_id = world.results.begin_launch(
+        spec.name,
+        spec=yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False),
+        plan=plan.as_json(),
+        command=command_line(),
+        git_commit=head,
+        git_dirty=dirty,
+    )
+    status = "interrupted"
+    with _mirror(request) as mirror, _terminated_as_interrupted():
+        recorder = Recorder(world.results, world.store, launch_id, mirror.submit)
+        try:
+            failed = _work(request, plan, recorder, launch_id, display)
+            status = "failed" if failed else "done"
+        except KeyboardInterrupt:
+            display.say("interrupted; the same command goes on where it stopped")
+        finally:
+            recorder.interrupt()
+            world.results.end_launch(launch_id, status)
+            mirror.submit_launch(launch_id, _summary_files(plan))
+    return DONE if status == "done" else SOMETHING_FAILED
+
+
+@contextmanager
+def _mirror(request: Request) -> Iterator[Mirror]:
+    mirror = Mirror(request.tracking_uri, request.world.results, request.spec.name)
+    try:
+        mirror.submit_heal()
+        yield mirror
+    finally:
+        mirror.close()
+
+
+def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, display: Display) -> bool:
+    """Stages, then trials, on a cluster; whether anything failed or is missing in the end."""
+    from grid.cluster import cluster
+    from grid.launch import Heartbeat, run_stages, run_trials
+    from grid.planning import proposals_of
+
+    world = request.world
+    recovered = recorder.recover(trial.id for trial in plan.to_run) if not plan.searches else set()
+    if recovered:
+        display.say(f"{len(recovered)} trials had ended before their driver died: recorded")
+    trials = [trial for trial in plan.to_run if trial.id not in recovered]
+    heartbeat = Heartbeat(world.results, launch_id)
+    try:
+        with cluster(request.address) as resources:
+            failed = run_stages(plan, trials, world.store, world.results, resources, display)
+            runnable = _without_failed_stages(trials, failed, recorder)
+            proposals = proposals_of(plan, runnable, world)
+            total = plan.budget - plan.done if plan.searches else len(trials)
+            name = f"{plan.spec.name}-{launch_id}"
+            run_trials(plan, proposals, recorder, world.store, resources, display, total, name)
+    finally:
+        heartbeat.stop()
+    _mark_used(plan, world)
+    return _report_failures(plan, recorder, world, display)
+
+
+def _without_failed_stages(
+    trials: Sequence[PlannedTrial], failed: dict[str, str], recorder: Recorder
+) -> list[PlannedTrial]:
+    """The trials whose stages are all there; the others fail with the stage's reason."""
+    runnable = []
+    for trial in trials:
+        reasons = [failed[key] for key in trial.closure if key in failed]
+        if not reasons:
+            runnable.append(trial)
+        elif recorder.claim(trial.id):
+            recorder.fail(trial.id, reasons[0])
+    return runnable
+
+
+def _mark_used(plan: Plan, world: World) -> None:
+    for key in plan.stages:
+        if world.store.has(key):
+            world.store.mark_used(key)
+
+
+def _report_failures(plan: Plan, recorder: Recorder, world: World, display: Display) -> bool:
+    for trial_id, error in recorder.failed.items():
+        display.say(f"trial {trial_id[:10]} failed: {error.splitlines()[-1]}")
+    if plan.searches:
+        return bool(recorder.failed)
+    statuses = world.results.statuses([trial.id for trial in plan.trials])
+    missing = [status for status in statuses.values() if status != "done"]
+    elsewhere = missing.count("running")
+    if elsewhere:
+        display.say(f"{elsewhere} trials are running in another launch")
+    return bool(missing)
+
+
+def _summary_files(plan: Plan) -> dict[str, str]:
+    return {
+        "spec.yaml": yaml.safe_dump(plan.spec.model_dump(mode="json"), sort_keys=False),
+        "plan.json": json.dumps(plan.as_json(), indent=1),
+    }
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A polite kill (`ray job stop`, a scheduler) ends the launch as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,41 @@
+"""`python -m grid trial`: one trial in this process."""
+
+from typing import Any
+
+from components.stage import TensorStage
+from grid.artifacts import ArtifactStore
+from grid.plan import Plan, PlannedTrial
+from grid.trial import TrialTask, run_trial
+
+BY_HAND = 0  # the attempt's number: no launch ever uses it
+
+
+def run_single(plan: Plan, prefix: str, store: ArtifactStore) -> dict[str, Any]:
+    """Runs the one trial whose id starts with `prefix`; returns its report.
+
+    Raises LookupError if there is not exactly one, or if one of its stages is not in the store.
+    """
+    found = [trial for trial in plan.trials if trial.id.startswith(prefix)]
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} trials of {plan.spec.name} start with {prefix!r}")
+    (trial,) = found
+    missing = sorted({plan.stages[k].stage.kind for k in trial.closure if k not in plan.cached})
+    if missing:
+        raise LookupError(f"trial {trial.id}: stages not there yet: {', '.join(missing)}; run the spec")
+    return run_trial(task_of(plan, trial, BY_HAND), trial.dataset, store)
+
+
+def task_of(plan: Plan, trial: PlannedTrial, attempt: int) -> TrialTask:
+    """What a worker is told of this attempt."""
+    stages = plan.planner.stages
+    tensors = {n: k for n, k in trial.stages.items() if isinstance(stages[k].stage, TensorStage)}
+    return TrialTask(
+        id=trial.id,
+        attempt=attempt,
+        method=trial.method,
+        dataset=trial.dataset.name,
+        seed=trial.seed,
+        columns={name: key for name, key in trial.stages.items() if name not in tensors},
+        tensors=tensors,
+        on_failed=plan.spec.on_failed,
+    )

@@ -1,0 +1,186 @@
+"""Experiment specs: YAML, validated before anything starts."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from grid.names import unknown
+
+
+class SpecError(ValueError):
+    """A spec is wrong; the message is one line that names the key, the value and what is allowed."""
+
+
+class Strict(BaseModel):
+    """A frozen model that takes no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetEntry(Strict):
+    """A data set by its card's name. root: where it lies, before CONCEPTGRID_DATA and the card's own root;
+    images_per_split: at most so many of each split; generator: knobs of the card's generator."""
+
+    name: str
+    root: str | None = None
+    images_per_split: Annotated[int, Ge(1)] | None = None
+    generator: dict[str, Any] = Field(default_factory=dict)
+
+
+class Search(Strict):
+    """How configurations are chosen. `grid`: all; `random`, `optuna` (TPE): `trials` distinct trials, to
+    get the most (or least) of `metric` on the split `val`, by average over the seeds."""
+
+    kind: Literal["grid", "random", "optuna"] = "grid"
+    trials: Annotated[int, Ge(1)] | None = None
+    metric: str = "average_accuracy"
+    selection: str = "last"
+    mode: Literal["max", "min"] = "max"
+    seed: int = 0
+
+
+class StageResources(Strict):
+    """What one replica of a stage takes. replicas None: as many as the cluster has room for."""
+
+    replicas: Annotated[int, Ge(1)] | None = None
+    num_cpus: Annotated[float, Gt(0)] = 1.0
+    num_gpus: Annotated[float, Ge(0)] = 0.0
+    batch_size: Annotated[int, Ge(1)] = 64
+
+
+class MethodResources(Strict):
+    """What one trial of a method takes."""
+
+    num_cpus: Annotated[float, Gt(0)] = 1.0
+    num_gpus: Annotated[float, Ge(0)] = 0.0
+
+
+class Resources(Strict):
+    """Per stage kind and per method; `default` where a name is not given."""
+
+    stages: dict[str, StageResources] = Field(default_factory=dict)
+    methods: dict[str, MethodResources] = Field(default_factory=dict)
+
+    def stage(self, kind: str) -> StageResources:
+        """Of this stage kind."""
+        return self.stages.get(kind, self.stages.get("default", StageResources()))
+
+    def method(self, name: str) -> MethodResources:
+        """Of this method."""
+        return self.methods.get(name, self.methods.get("default", MethodResources()))
+
+
+class Spec(Strict):
+    """One experiment: data sets x methods x search space x seeds, and what it may use.
+
+    methods: each a mapping with `method:` and any of its knobs; a list is a choice, and
+    `{low:, high:, log:}` a range (random and Optuna search only).
+    max_failed_fraction: of a stage's images, past which the stage fails.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")]
+    question: str = ""
+    baseline: str = ""
+    cost: str = ""
+    expected: str = ""
+    source: str = ""
+    datasets: Annotated[list[DatasetEntry], MinLen(1)]
+    seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
+    methods: Annotated[list[dict[str, Any]], MinLen(1)]
+    search: Search = Search()
+    resources: Resources = Resources()
+    max_failed_fraction: Annotated[float, Ge(0), Le(1)] = 0.05
+    on_failed: Literal["wrong", "drop"] = "wrong"
+
+
+def load_spec(path: Path, overrides: tuple[str, ...] = ()) -> Spec:
+    """The spec in this file with `key=value` overrides; SpecError in one line if anything is wrong.
+
+    A key is dotted (`search.trials`, `datasets.0.root`), a value is YAML.
+    """
+    if not path.is_file():
+        raise SpecError(f"no spec {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{path}: a spec is a mapping that starts with `name:`")
+    content["datasets"] = _entries(content.get("datasets"))
+    for override in overrides:
+        _override(content, override)
+    return parse_spec(content, str(path))
+
+
+def parse_spec(content: dict[str, Any], origin: str) -> Spec:
+    """The spec of a mapping; `origin` is named in errors."""
+    content = {**content, "datasets": _entries(content.get("datasets"))}
+    try:
+        spec = Spec.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"{origin}: {explain(error, Spec)}") from error
+    if (spec.search.kind == "grid") != (spec.search.trials is None):
+        raise SpecError(f"{origin}: search.trials is needed by random and optuna, and by no grid")
+    names = [entry.name for entry in spec.datasets]
+    if len(set(names)) != len(names):
+        raise SpecError(f"{origin}: datasets has a name twice")
+    if len(set(spec.seeds)) != len(spec.seeds):
+        raise SpecError(f"{origin}: seeds has a value twice")
+    return spec
+
+
+def _entries(datasets: Any) -> Any:
+    """A data set may be given by its name alone."""
+    if not isinstance(datasets, list):
+        return datasets
+    return [{"name": entry} if isinstance(entry, str) else entry for entry in datasets]
+
+
+def explain(error: ValidationError, model: type[Any]) -> str:
+    """The first problem of a validation as one line: key, value, what is allowed, the closest known key."""
+    first = error.errors()[0]
+    location = ".".join(str(part) for part in first["loc"])
+    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return unknown(location, _known_keys(model, first["loc"]), "key")
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    if first["type"] in {"missing", "missing_argument"}:
+        return f"{location} is missing"
+    return f"{location} = {first['input']!r}: {first['msg'].lower()}"
+
+
+def _known_keys(model: type[Any], location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed beside the last part of `location`, as full dotted names."""
+    prefix = ".".join(str(part) for part in location[:-1])
+    for part in location[:-1]:
+        model = _inner(model, part)
+    fields = getattr(model, "model_fields", None) or getattr(model, "__dataclass_fields__", {})
+    return [f"{prefix}.{name}" if prefix else name for name in fields]
+
+
+def _inner(model: type[Any], part: int | str) -> type[Any]:
+    """The model below `part`: of a field, or the element of a list or mapping."""
+    fields = getattr(model, "model_fields", {})
+    annotation: Any = fields[part].annotation if part in fields else model
+    while not hasattr(annotation, "model_fields") and getattr(annotation, "__args__", None):
+        models = [arg for arg in annotation.__args__ if arg not in (str, int, type(None))]
+        annotation = models[0] if models else object
+    return annotation  # type: ignore[no-any-return]
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise SpecError(f"--set {override!r}: expected key=value")
+    *parents, last = key.split(".")
+    place: Any = content
+    try:
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        value = yaml.safe_load(text)
+        place[int(last) if isinstance(place, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise SpecError(f"--set {override!r}: the spec has no such place") from error

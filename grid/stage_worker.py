@@ -1,0 +1,185 @@
+"""A stage in a worker process: decoding, the model in its actor, and the writing of parts.
+
+Rows travel as Arrow tables. An image that fails keeps its row, with the reason in `error`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.data import ERROR, IMAGE_ID, Column
+from components.images import decode
+from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows
+from grid.artifacts import ArtifactStore
+
+PIXELS, HEIGHT, WIDTH = "pixels", "height", "width"
+PATH, MASK, PART_MASK = "path", "mask", "part_mask"
+MODEL_INPUTS, SECONDS, DEVICE_BATCH = "model_inputs", "seconds", "device_batch"
+
+
+@dataclass(frozen=True)
+class StageTask:
+    """What a worker is told: the stage, its key, its inputs' keys by field name (columns and tensors
+    apart), and the store."""
+
+    stage: ColumnStage
+    key: str
+    columns: Mapping[str, str]
+    tensors: Mapping[str, str]
+    store: ArtifactStore
+
+
+def read_images(table: pa.Table, task: StageTask) -> pa.Table:
+    """Decodes the images of a block and puts the rows of the stage's inputs beside them."""
+    ids = table[IMAGE_ID].to_numpy()
+    columns = {name: task.store.column(key) for name, key in task.columns.items()}
+    errors: list[str | None] = [_missing(int(i), columns) for i in ids]
+    images: list[np.ndarray[Any, Any] | None] = []
+    for row, path in enumerate(table[PATH].to_pylist()):
+        try:
+            images.append(None if errors[row] else decode(Path(path)))
+        except (OSError, ValueError) as error:
+            images.append(None)
+            errors[row] = _reason(error)
+    shapes = [(0, 0) if image is None else image.shape[:2] for image in images]
+    pixels = [None if image is None else image.tobytes() for image in images]
+    table = table.append_column(ERROR, pa.array(errors, pa.string()))
+    table = table.append_column(PIXELS, pa.array(pixels, pa.large_binary()))
+    table = table.append_column(HEIGHT, pa.array([s[0] for s in shapes], pa.int32()))
+    table = table.append_column(WIDTH, pa.array([s[1] for s in shapes], pa.int32()))
+    return _with_inputs(table, columns)
+
+
+def _missing(image_id: int, columns: Mapping[str, Column]) -> str | None:
+    for name, column in columns.items():
+        if image_id in column.failures:
+            return f"{name}: {column.failures[image_id]}"
+    return None
+
+
+def _with_inputs(table: pa.Table, columns: Mapping[str, Column]) -> pa.Table:
+    """Appends `<input>.<field>` for every field of every input, null where the image failed."""
+    good = table[ERROR].is_null().to_numpy()
+    ids = table[IMAGE_ID].to_numpy()[good]
+    rows = pa.array(np.where(good, np.cumsum(good) - 1, 0), mask=~good)
+    for name, column in columns.items():
+        stored = column.read(ids, column.fields)
+        for field in column.fields:
+            table = table.append_column(f"{name}.{field}", stored[field].take(rows))
+    return table
+
+
+class StageActor:
+    """One replica of a stage's model."""
+
+    def __init__(self, task: StageTask, device: str) -> None:
+        self._inputs = list(task.columns)
+        tensors = {name: task.store.tensors(key) for name, key in task.tensors.items()}
+        self._map: BatchMap = task.stage.load(tensors, device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """The stage's columns for a batch; failures keep their reason."""
+        start = time.perf_counter()
+        good = np.flatnonzero(table[ERROR].is_null().to_numpy())
+        outcome = run_rows(self._map, self._batch(table.take(good))) if len(good) else None
+        return _joined(table, good, outcome, time.perf_counter() - start)
+
+    def _batch(self, table: pa.Table) -> Batch:
+        records = [
+            ImageRecord(row[IMAGE_ID], Path(row[PATH]), _path(row[MASK]), _path(row[PART_MASK]))
+            for row in table.select([IMAGE_ID, PATH, MASK, PART_MASK]).to_pylist()
+        ]
+        shapes = zip(table[HEIGHT].to_pylist(), table[WIDTH].to_pylist(), strict=True)
+        buffers = (cell.as_buffer() for cell in table[PIXELS])
+        images = [
+            np.frombuffer(buffer, np.uint8).reshape(height, width, 3)
+            for buffer, (height, width) in zip(buffers, shapes, strict=True)
+        ]
+        return Batch(records, images, {name: _input(table, name) for name in self._inputs})
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _input(table: pa.Table, name: str) -> pa.Table:
+    prefix = f"{name}."
+    fields = [field for field in table.column_names if field.startswith(prefix)]
+    return table.select(fields).rename_columns([f.removeprefix(prefix) for f in fields])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """columns: for the good rows only; errors: reason or None for each row of the batch; model_inputs:
+    what the model saw; device_batch: rows that went through the model at once, in the end."""
+
+    columns: dict[str, pa.ChunkedArray]
+    errors: list[str | None]
+    model_inputs: int
+    device_batch: int
+
+
+def run_rows(stage_map: BatchMap, batch: Batch) -> Outcome:
+    """The map over a batch. Out of accelerator memory, the batch is halved, down to one row; on any other
+    error it is cut until the rows that cause it stand alone, and only those fail."""
+    try:
+        return _success(stage_map(batch), len(batch))
+    except Exception as error:  # a model may raise anything: it is kept as the row's reason
+        if len(batch) == 1:
+            return Outcome({}, [_reason(error)], 0, 1)
+    middle = len(batch) // 2
+    halves = [run_rows(stage_map, batch.part(rows)) for rows in (slice(0, middle), slice(middle, len(batch)))]
+    return _merged(halves)
+
+
+def _success(rows: Rows, count: int) -> Outcome:
+    columns = {name: pa.chunked_array([values]) for name, values in rows.columns.items()}
+    return Outcome(columns, [None] * count, rows.model_inputs, count)
+
+
+def _merged(parts: list[Outcome]) -> Outcome:
+    filled = [part.columns for part in parts if part.columns]
+    names = filled[0] if filled else {}
+    chunks = {n: [c for columns in filled for c in columns[n].chunks] for n in names}
+    return Outcome(
+        {name: pa.chunked_array(chunks[name]) for name in names},
+        [error for part in parts for error in part.errors],
+        sum(part.model_inputs for part in parts),
+        max(part.device_batch for part in parts),
+    )
+
+
+def _joined(table: pa.Table, good: np.ndarray[Any, Any], outcome: Outcome | None, seconds: float) -> pa.Table:
+    """image_id, error, the stage's columns (null where failed), and what the batch cost, per row."""
+    count = len(table)
+    errors = table[ERROR].to_pylist()
+    for row, error in zip(good, outcome.errors if outcome else [], strict=False):
+        errors[row] = error
+    succeeded = np.array([error is None for error in errors])
+    columns = {IMAGE_ID: table[IMAGE_ID], ERROR: pa.array(errors, pa.string())}
+    rows = pa.array(np.where(succeeded, np.cumsum(succeeded) - 1, 0), mask=~succeeded)
+    for name, values in (outcome.columns if outcome else {}).items():
+        columns[name] = values.take(rows)
+    first = np.arange(count) == 0
+    columns[MODEL_INPUTS] = pa.array(np.where(first, outcome.model_inputs if outcome else 0, 0))
+    columns[SECONDS] = pa.array(np.where(first, seconds, 0.0))
+    columns[DEVICE_BATCH] = pa.array([outcome.device_batch if outcome else 0] * count, pa.int64())
+    return pa.table(columns)
+
+
+def write_part(table: pa.Table, task: StageTask) -> pa.Table:
+    """Stores a block as one part; returns how many rows it had and how many of them failed."""
+    if len(table) == 0:
+        return pa.table({"rows": pa.array([], pa.int64()), "failed": pa.array([], pa.int64())})
+    task.store.write_part(task.key, table)
+    failed = len(table) - table[ERROR].null_count
+    return pa.table({"rows": [len(table)], "failed": [failed]})
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

@@ -1,0 +1,111 @@
+"""Files under a storage URI: a local folder, an object store, or anything fsspec can open."""
+
+import json
+import uuid
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+
+class StorageError(OSError):
+    """The storage cannot be reached or written; one line says which."""
+
+
+class Storage:
+    """Whole-file reads and writes below one URI. Picklable: the connection opens on first use."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri if "://" in uri else Path(uri).resolve().as_uri()
+
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
+        return Storage, (self.uri,)
+
+    @cached_property
+    def _location(self) -> tuple[fs.FileSystem, str]:
+        try:
+            return fs.FileSystem.from_uri(self.uri)  # type: ignore[no-any-return]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            import fsspec
+
+            filesystem, path = fsspec.core.url_to_fs(self.uri)
+            return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The pyarrow file system behind the URI."""
+        return self._location[0]
+
+    def path(self, name: str) -> str:
+        """`name` as the file system calls it."""
+        return f"{self._location[1].rstrip('/')}/{name}"
+
+    def child(self, name: str) -> str:
+        """The URI of `name`."""
+        return f"{self.uri.rstrip('/')}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of this name."""
+        return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
+
+    def files(self, folder: str, recursive: bool = False) -> list[fs.FileInfo]:
+        """The files in a folder, sorted by path; none if it does not exist. Unfinished ones are left out."""
+        selector = fs.FileSelector(self.path(folder), recursive=recursive, allow_not_found=True)
+        found = self.filesystem.get_file_info(selector)
+        whole = [f for f in found if f.is_file and not f.base_name.endswith(".tmp")]
+        return sorted(whole, key=lambda info: info.path)
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder."""
+        selector = fs.FileSelector(self.path(folder), allow_not_found=True)
+        found = self.filesystem.get_file_info(selector)
+        return sorted(f.base_name for f in found if f.type == fs.FileType.Directory)
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """The file appears whole or not at all: under a temporary name, then renamed (one PUT where
+        the store has no rename). StorageError if it cannot be written."""
+        path = self.path(name)
+        local = isinstance(self.filesystem, fs.LocalFileSystem)
+        target = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
+        try:
+            if local:
+                self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(content)
+            if local:
+                self.filesystem.move(target, path)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.child(name)}: {error}") from error
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file; FileNotFoundError if there is none."""
+        with self.filesystem.open_input_stream(self.path(name)) as stream:
+            return bytes(stream.read())
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A value as JSON; NaN is refused."""
+        self.write(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+
+    def read_json(self, name: str) -> Any:
+        """The value of a JSON file."""
+        return json.loads(self.read(name))
+
+    def write_table(self, name: str, table: pa.Table) -> int:
+        """A Parquet file; its size in bytes."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        buffer = sink.getvalue()
+        self.write(name, memoryview(buffer))
+        return int(buffer.size)
+
+    def delete_folder(self, name: str) -> None:
+        """Removes a folder and all in it, if it is there."""
+        if self.exists(name):
+            self.filesystem.delete_dir(self.path(name))
+
+    def delete_file(self, name: str) -> None:
+        """Removes a file; FileNotFoundError if there is none."""
+        self.filesystem.delete_file(self.path(name))

@@ -1,0 +1,68 @@
+"""`python -m grid submit`: a run on a Ray cluster as a Ray job, with commit and dirty flag passed along."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from grid.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
+from grid.provenance import COMMIT, ROOT, commit
+
+PASSED_ON = ("CONCEPTGRID_DATA", "CONCEPTGRID_WEIGHTS", HOME, RESULTS_URL, STORAGE, TRACKING_URI)
+MAX_UPLOAD_BYTES = 100 * 2**20  # Ray refuses a larger working directory
+NOT_UPLOADED = {".git", ".venv", "venv", "__pycache__", "runs"}
+
+
+def submit(spec: Path, arguments: Sequence[str], address: str, python: str, wait: bool) -> int:
+    """Submits the run; returns the exit status: 0 if it succeeded (or was accepted, without `wait`).
+
+    python: the interpreter on the cluster. Raises HomeError if no absolute home is set, or if the working
+    directory is too large; ConnectionError if there is no cluster at `address`.
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if not Path(environment.get(HOME, "")).is_absolute():
+        raise HomeError(
+            f"set {HOME} to an absolute path that the cluster can write: a job has no folder of its own"
+        )
+    head, dirty = commit()
+    environment[COMMIT] = json.dumps({"git_commit": head, "git_dirty": dirty})
+    _check_size()
+    client = JobSubmissionClient(address)
+    command = [python, "-m", "grid", "run", str(spec), *arguments]
+    job = client.submit_job(
+        entrypoint=shlex.join(command),
+        runtime_env={"working_dir": str(ROOT), "env_vars": environment},
+        metadata={"git_commit": head or "", "spec": str(spec)},
+    )
+    print(f"submitted {job}; follow it: ray job logs --follow {job} --address {address}")
+    if not wait:
+        return 0
+    _follow(client, job)
+    return 0 if client.get_job_status(job) == JobStatus.SUCCEEDED else 1
+
+
+def _follow(client: object, job: str) -> None:
+    import asyncio
+
+    async def tail() -> None:
+        async for lines in client.tail_job_logs(job):  # type: ignore[attr-defined]
+            print(lines, end="", flush=True)
+
+    asyncio.run(tail())
+
+
+def _check_size() -> None:
+    """HomeError if what would be uploaded is more than Ray takes."""
+    total = sum(
+        path.stat().st_size
+        for path in ROOT.rglob("*")
+        if path.is_file() and not NOT_UPLOADED.intersection(path.relative_to(ROOT).parts)
+    )
+    if total > MAX_UPLOAD_BYTES:
+        raise HomeError(
+            f"the working directory has {total / 2**20:.0f} MiB, Ray takes {MAX_UPLOAD_BYTES / 2**20:.0f}:"
+            " move data out of the repository"
+        )

@@ -1,0 +1,166 @@
+"""One trial, with no Ray in it: read what the stages wrote, fit, evaluate, explain, leave the evidence.
+
+Everything lies under `trials/<id>/<attempt>/`; the manifest is written last and is the report.
+"""
+
+import io
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import safetensors.numpy
+from PIL import Image
+
+from components.data import Column, Data
+from components.evaluation import predictions_of
+from components.identity import rng
+from components.method import Explanation, Fitted, Method, Metric
+from components.pictures import draw
+from grid.artifacts import ArtifactStore
+from grid.datasets import Dataset, open_data
+from grid.provenance import provenance
+
+FOLDER = "trials"
+MANIFEST = "manifest.json"
+PICTURES_PER_GROUP = 2
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What a worker is told of a trial. columns, tensors: artifact keys by the method's names."""
+
+    id: str
+    attempt: int
+    method: Method
+    dataset: str
+    seed: int
+    columns: Mapping[str, str]
+    tensors: Mapping[str, str]
+    on_failed: str
+
+
+def trial_folder(trial_id: str, attempt: int) -> str:
+    """Where a trial's files lie in the storage."""
+    return f"{FOLDER}/{trial_id}/{attempt}"
+
+
+def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: str = "cpu") -> dict[str, Any]:
+    """Runs the trial and returns its report, which is also its manifest. Whatever fails, raises."""
+    start = time.time()
+    data = _open(task, dataset, store)
+    steps: list[Metric] = []
+
+    def report(step: int, **metrics: float) -> None:
+        steps.extend(_step_metric(name, value, step) for name, value in metrics.items())
+
+    fitted = task.method.fit(data, task.seed, report)
+    metrics = task.method.evaluate(fitted, data)
+    test = data.split("test")
+    folder = trial_folder(task.id, task.attempt)
+    _write_fitted(store, folder, fitted)
+    _write_predictions(store, folder, task.method, fitted, data)
+    manifest = {
+        "trial": task.id,
+        "attempt": task.attempt,
+        "metrics": [_plain(metric) for metric in [*metrics, *steps]],
+        "n_failed": int((~data.usable(test.ids)).sum()),
+        "on_failed": task.on_failed,
+        "pictures": _write_pictures(store, folder, task.method, fitted, data),
+        "seconds": time.time() - start,
+        "provenance": provenance(device),
+        "uri": store.storage.child(folder),
+    }
+    store.storage.write_json(f"{folder}/{MANIFEST}", manifest)
+    return manifest
+
+
+def _open(task: TrialTask, dataset: Dataset, store: ArtifactStore) -> Data:
+    columns: dict[str, Column] = {name: store.column(key) for name, key in task.columns.items()}
+    tensors = {name: store.tensors(key) for name, key in task.tensors.items()}
+    return open_data(dataset, columns=columns, tensors=tensors, on_failed=task.on_failed)
+
+
+def _step_metric(name: str, value: float, step: int) -> Metric:
+    """`val_average_accuracy` at a step is `average_accuracy` on the split `val`."""
+    split, _, rest = name.partition("_")
+    if split in {"train", "val"} and rest:
+        return Metric(rest, float(value), split, step=step)
+    return Metric(name, float(value), "train", step=step)
+
+
+def _plain(metric: Metric) -> dict[str, Any]:
+    """A metric as JSON, in which NaN and infinities are text that `float` reads."""
+    value = float(metric.value)
+    return {**asdict(metric), "value": value if math.isfinite(value) else str(value)}
+
+
+def _write_fitted(store: ArtifactStore, folder: str, fitted: Fitted) -> None:
+    if fitted.tensors:
+        tensors = {name: np.ascontiguousarray(value) for name, value in fitted.tensors.items()}
+        store.storage.write(f"{folder}/fitted.safetensors", safetensors.numpy.save(tensors))
+    store.storage.write_json(f"{folder}/facts.json", fitted.facts)
+
+
+def _write_predictions(store: ArtifactStore, folder: str, method: Method, fitted: Fitted, data: Data) -> None:
+    """The test split's predictions, one row per image; -1 where it failed."""
+    test = data.split("test")
+    predicted = predictions_of(data, test.ids, lambda ids: method.predict(fitted, data, ids))
+    columns = {
+        "image_id": test.ids,
+        "label": test.labels,
+        "group": test.groups,
+        "predicted": predicted,
+    }
+    store.storage.write_table(f"{folder}/predictions.parquet", pa.table(columns))
+
+
+def _write_pictures(
+    store: ArtifactStore, folder: str, method: Method, fitted: Fitted, data: Data
+) -> list[str]:
+    """Explanations of a few test images of each group, the same images in every trial on the data set."""
+    explanations = method.explain(fitted, data, _shown(data))
+    captions = []
+    for explanation in explanations:
+        file = f"pictures/{explanation.image_id}.png"
+        (image,) = data.images(np.array([explanation.image_id]))
+        store.storage.write(f"{folder}/{file}", _png(draw(image, explanation)))
+        captions.append({"file": file, "caption": _caption(data, explanation)})
+    if captions:
+        store.storage.write_json(f"{folder}/pictures.json", captions)
+    return [caption["file"] for caption in captions]
+
+
+def _shown(data: Data) -> list[int]:
+    test = data.split("test")
+    usable = data.usable(test.ids)
+    order = rng(0, "pictures", data.card.name).permutation(len(test.ids))
+    chosen: list[int] = []
+    for group in np.unique(test.groups):
+        members = order[(test.groups == group)[order] & usable[order]]
+        chosen += [int(i) for i in test.ids[members[:PICTURES_PER_GROUP]]]
+    return chosen
+
+
+def _caption(data: Data, explanation: Explanation) -> str:
+    row = data.rows(np.array([explanation.image_id]))[0]
+    group = data.index.group_names[data.index.groups[row]]
+    return f"image {explanation.image_id}, {group}: predicted {explanation.title}"
+
+
+def _png(picture: np.ndarray[Any, Any]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def finished_report(store: ArtifactStore, trial_id: str, attempt: int) -> dict[str, Any] | None:
+    """The report of an attempt that got to its end but not into the results store; else None."""
+    name = f"{trial_folder(trial_id, attempt)}/{MANIFEST}"
+    if attempt < 1 or not store.storage.exists(name):
+        return None
+    return dict(json.loads(store.storage.read(name)))

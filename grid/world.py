@@ -1,0 +1,41 @@
+"""One world: the stores and hashes that a command works on, opened or refused before any work."""
+
+from dataclasses import dataclass
+
+from components.fingerprint import FileHashes
+from grid.artifacts import ArtifactStore
+from grid.home import home, refuse_throw_away_places, results_url, storage_uri
+from grid.results.store import ResultsStore
+from grid.storage import StorageError
+
+
+@dataclass(frozen=True)
+class World:
+    """The results store, the artifact store, and the memory of file hashes."""
+
+    results: ResultsStore
+    store: ArtifactStore
+    hashes: FileHashes
+
+
+def open_world(results: str | None, storage: str | None, create: bool = True) -> World:
+    """Opens the places given, or those of the environment.
+
+    Raises HomeError in a Ray job whose results would be lost, ResultsUnreachable, StorageError.
+    """
+    url, uri = results_url(results), storage_uri(storage)
+    refuse_throw_away_places(url, uri)
+    store = ArtifactStore(uri)
+    if create:
+        probe_writable(store)
+    return World(ResultsStore.open(url, create), store, FileHashes(home() / "file_hashes.json"))
+
+
+def probe_writable(store: ArtifactStore) -> None:
+    """StorageError if nothing can be written to the store."""
+    name = ".probe"
+    try:
+        store.storage.write(name, b"")
+        store.storage.delete_file(name)
+    except OSError as error:
+        raise StorageError(f"storage {store.storage.uri} is not writable: {error}") from error
