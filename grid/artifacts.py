@@ -1,7 +1,7 @@
 """The artifact store: what stages wrote, each under the key of everything that can change it.
 
 `stages/<key>/part-*.parquet` (and `failed-*.parquet`), or `tensors.safetensors`; and `manifest.json`,
-written last: an artifact without it is unfinished and not readable. `used` beside it holds the time of last use.
+written last: an artifact without it is unfinished and not readable. `used` holds the time of last use.
 """
 
 from collections.abc import Iterator

@@ -137,6 +137,7 @@ def _stream(
         )
     )
     done = total - len(todo)
+    progress(done, total)
     for row in written.iter_rows():
         done += row["rows"]
         progress(done, total)

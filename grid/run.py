@@ -10,7 +10,7 @@ from types import FrameType
 
 import yaml
 
-from grid.datasets import Dataset, Source, locate, make, read
+from grid.datasets import locate, make, read
 from grid.plan import Plan, PlannedTrial
 from grid.plan_view import show_plan
 from grid.planning import plan_of
@@ -45,9 +45,7 @@ def run(request: Request) -> int:
     """
     spec, world = request.spec, request.world
     with Display() as display:
-        plan = plan_of(spec, _datasets([locate(entry) for entry in spec.datasets], world, display), world)
-        if plan.unresolved:
-            raise Refused(f"missing: {'; '.join(plan.unresolved)}")
+        plan = _resolved_plan(spec, world, display)
         world.results.heal()
         if not plan.searches:
             world.results.enter(spec.name, [trial.entry() for trial in plan.trials])
@@ -61,15 +59,21 @@ def run(request: Request) -> int:
         return DONE
 
 
-def _datasets(sources: Sequence[Source], world: World, display: Display) -> list[Dataset]:
-    """Reads each data set, after drawing those that a generator draws."""
-    datasets = []
+def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
+    """The plan with nothing missing: what generators can draw is drawn, once all else is there."""
+    sources = [locate(entry) for entry in spec.datasets]
+    plan = plan_of(spec, [read(source, world.hashes) for source in sources], world)
+    undrawn = [d.missing for d, s in zip(plan.datasets, sources, strict=True) if s.generator is not None]
+    missing = [name for name in plan.unresolved if name not in undrawn]
+    if missing:
+        raise Refused(f"missing: {'; '.join(missing)}")
+    if not plan.unresolved:
+        return plan
     for source in sources:
         task = display.task(f"drawing {source.card.name}", 1, "images")
         if make(source, task.count, os.cpu_count() or 1):
             task.finish(f"{source.root} in {task.seconds:.1f} s")
-        datasets.append(read(source, world.hashes))
-    return datasets
+    return plan_of(spec, [read(source, world.hashes) for source in sources], world)
 
 
 def _launch(request: Request, plan: Plan, display: Display) -> int:

@@ -1,0 +1,1 @@
+"""Reads the results store and the artifacts: tables, comparisons, reports. Launches nothing."""

@@ -1,0 +1,174 @@
+"""The commands of `python -m analysis`. Exit status 2: refused, with one line that says why."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis import tables
+from analysis.compare import Wanted
+from analysis.compare import compare as compare_methods
+from analysis.report import write_report
+from analysis.sql import RefusedError, query
+from analysis.terminal import number, print_json, print_table, shown, with_interval
+from grid.home import home, results_url
+from grid.results.store import ResultsStore, ResultsUnreachable
+
+app = typer.Typer(
+    help="Tables, comparisons and reports from the results store. Never writes to it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Results = Annotated[
+    str | None, typer.Option("--results", help="URL of the results store.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: a list of row objects.")]
+Metric = Annotated[str, typer.Option(help="Which number.")]
+Split = Annotated[str, typer.Option(help="train, val or test.")]
+Selection = Annotated[str, typer.Option(help="By which rule the weights were chosen.")]
+
+
+@app.command()
+def ablation(
+    experiment: str,
+    parameter: Annotated[str | None, typer.Option(help="One knob only.")] = None,
+    metric: Metric = "worst_group_accuracy",
+    split: Split = "test",
+    selection: Selection = "last",
+    method: Annotated[str | None, typer.Option(help="One method only.")] = None,
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """What each knob does, everything else being equal: mean and 95 % interval over seeds."""
+    with _store(results) as store:
+        table = tables.ablation(
+            store, experiment, metric=metric, split=split, selection=selection,
+            parameter=parameter, method=method,
+        )  # fmt: skip
+    if as_json:
+        return print_json(tables.records(table))
+    return print_table(
+        f"{experiment}: {metric} on {split}, selection {selection}",
+        {
+            "dataset": table["dataset"],
+            "method": table["method"],
+            "parameter": table["parameter"],
+            "value": table["value"],
+            **({"group": table["group_name"]} if (table["group_name"] != "all").any() else {}),
+            "mean": with_interval(table, "mean", "ci_low", "ci_high"),
+            "difference": with_interval(
+                table, "difference", "difference_ci_low", "difference_ci_high", sign="+"
+            ),
+            "to": table["reference"],
+            "n": table["n"],
+            "note": [tables.ablation_note(row) for row in tables.records(table)],
+        },
+    )
+
+
+@app.command()
+def leaderboard(
+    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Its configurations only.")] = None,
+    split: Split = "test",
+    selection: Selection = "last",
+    limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """Configurations by worst-group accuracy, means and 95 % intervals over seeds."""
+    with _store(results) as store:
+        table = tables.leaderboard(
+            store, dataset=dataset, experiment=experiment, split=split, selection=selection
+        ).head(limit)
+    if as_json:
+        return print_json(tables.records(table))
+    accuracies = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy")
+    return print_table(
+        f"{split}, selection {selection}",
+        {
+            "dataset": table["dataset"],
+            "method": table["method"],
+            "configuration": table["knobs"],
+            **{
+                name.removesuffix("_accuracy").replace("_", " "): with_interval(
+                    table, name, f"{name}_ci_low", f"{name}_ci_high"
+                )
+                for name in accuracies
+            },
+            "n": table["n"],
+            "failed images": table["n_failed"],
+            "note": [tables.on_failed_note(row) for row in tables.records(table)],
+            "id": table["config_id"].str[:8],
+        },
+    )
+
+
+@app.command()
+def compare(
+    experiment: str,
+    a: str,
+    b: str,
+    metric: Metric = "worst_group_accuracy",
+    split: Split = "test",
+    selection: Selection = "last",
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """B minus A, paired by seed; A and B are methods or configuration ids."""
+    with _store(results) as store:
+        store.experiment_summary(experiment)
+        table = compare_methods(store, Wanted(experiment, metric, split, selection), a, b)
+    if as_json:
+        return print_json(tables.records(table))
+    return print_table(
+        f"{metric} on {split}",
+        {
+            **{name: table[name] for name in ("dataset", "a", "b", "n")},
+            "mean a": table["mean_a"].map(number),
+            "mean b": table["mean_b"].map(number),
+            "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
+        },
+    )
+
+
+@app.command()
+def report(
+    experiment: str,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """One self-contained HTML file; prints its path."""
+    path = out or home() / "reports" / f"{experiment}.html"
+    with _store(results) as store:
+        write_report(store, experiment, path)
+    print(json.dumps({"report": str(path)}) if as_json else path)
+
+
+@app.command()
+def sql(statement: str, as_json: Json = False, results: Results = None) -> None:
+    """One query that reads, on tables and views of the results store."""
+    with _store(results):  # refuses what is no store, and brings the views up to date
+        rows = query(results_url(results), statement)
+    if as_json:
+        return print_json(rows)
+    columns = {name: [shown(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    return print_table("", columns)
+
+
+@contextmanager
+def _store(results: str | None) -> Iterator[ResultsStore]:
+    try:
+        store = ResultsStore.open(results_url(results), create=False)
+        yield store
+        store.close()
+    except (ResultsUnreachable, RefusedError, LookupError) as error:
+        print(f"error: {error.args[0]}", file=sys.stderr)
+        raise typer.Exit(2) from error

@@ -1,0 +1,97 @@
+"""Two methods, or two configurations, seed by seed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from scipy.stats import t as student_t
+
+from analysis.tables import read
+from grid.results.store import ResultsStore
+
+SCORES = """
+SELECT DISTINCT t.id, t.dataset, t.method, t.config_id, t.seed, m.value AS score
+FROM trial t JOIN experiment_trial e ON e.trial_id = t.id JOIN metric m ON m.trial_id = t.id
+WHERE e.experiment = :experiment AND t.status = 'done' AND m.name = :metric AND m.split = :split
+  AND m.selection = :selection AND m.group_name = 'all' AND m.step IS NULL AND m.value IS NOT NULL
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which number of which experiment is compared."""
+
+    experiment: str
+    metric: str = "worst_group_accuracy"
+    split: str = "test"
+    selection: str = "last"
+
+    def scores(self, store: ResultsStore, split: str) -> pd.DataFrame:
+        return read(
+            store, SCORES, experiment=self.experiment, metric=self.metric, split=split,
+            selection=self.selection,
+        )  # fmt: skip
+
+
+def compare(store: ResultsStore, wanted: Wanted, a: str, b: str) -> pd.DataFrame:
+    """`b` minus `a` on each data set over the seeds that both have, with a 95 % t-interval.
+
+    `a` and `b` are methods or beginnings of configuration ids. A method with several
+    configurations stands for the one that is best on the validation split, so that the choice has
+    not seen the test split. Raises LookupError if there is nothing to compare.
+    """
+    scores = wanted.scores(store, wanted.split)
+    validation = wanted.scores(store, "val")
+    found = [
+        _difference(dataset, rows, validation[validation["dataset"] == dataset], a, b)
+        for dataset, rows in scores.groupby("dataset")
+        if _named(rows, a).any() and _named(rows, b).any()
+    ]
+    if not found:
+        raise LookupError(f"no data set of {wanted.experiment!r} has numbers for {a!r} and {b!r}")
+    return pd.DataFrame(found)
+
+
+def _named(rows: pd.DataFrame, name: str) -> "pd.Series[bool]":
+    methods = rows["method"] == name
+    return methods if methods.any() else rows["config_id"].str.startswith(name)
+
+
+def _difference(dataset: Any, rows: pd.DataFrame, validation: pd.DataFrame, a: str, b: str) -> dict[str, Any]:
+    one, two = (_one_configuration(rows, validation, name) for name in (a, b))
+    both = pd.concat([_by_seed(rows, one), _by_seed(rows, two)], axis=1, keys=["a", "b"]).dropna()
+    low, high = t_interval(both["b"] - both["a"])
+    return {
+        "dataset": dataset,
+        "a": f"{a} {one[:8]}",
+        "b": f"{b} {two[:8]}",
+        "n": len(both),
+        "mean_a": both["a"].mean(),
+        "mean_b": both["b"].mean(),
+        "difference": (both["b"] - both["a"]).mean(),
+        "ci_low": low,
+        "ci_high": high,
+    }
+
+
+def _one_configuration(rows: pd.DataFrame, validation: pd.DataFrame, name: str) -> str:
+    configurations = rows[_named(rows, name)]["config_id"].unique()
+    if len(configurations) == 1:
+        return str(configurations[0])
+    candidates = validation[validation["config_id"].isin(configurations)]
+    if candidates.empty:
+        raise LookupError(f"{name!r} has {len(configurations)} configurations and none has numbers "
+                          "on the validation split to choose by: name one by its id")  # fmt: skip
+    return str(candidates.groupby("config_id")["score"].mean().idxmax())
+
+
+def _by_seed(rows: pd.DataFrame, config_id: str) -> "pd.Series[float]":
+    return rows[rows["config_id"] == config_id].groupby("seed")["score"].mean()
+
+
+def t_interval(values: "pd.Series[float]") -> tuple[float | None, float | None]:
+    """95 % t-interval of the mean; (None, None) for fewer than two values."""
+    if len(values) < 2:
+        return None, None
+    half = float(student_t.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    return float(values.mean()) - half, float(values.mean()) + half

@@ -1,0 +1,105 @@
+"""One function per figure, `(DataFrame, Axes) -> None`, and how a figure becomes a picture."""
+
+import base64
+import io
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7ec"
+COLOURS = ("#2563a8", "#d1661f", "#2f8f6b", "#9a4fb0", "#b8930b", "#c23b5a", "#4b6b8a", "#7a5c3d")
+MARKERS = "osD^vPX*"
+MANY = 30  # values: more than these (a random search) are dots, with neither line nor labels
+
+
+def worst_group_against_average(table: pd.DataFrame, axes: Axes) -> None:
+    """Each row of the leaderboard as a point, with its 95 % intervals; one colour per method."""
+    for number, (method, rows) in enumerate(table.groupby("method", sort=True)):
+        x, y = rows["average_accuracy"], rows["worst_group_accuracy"]
+        axes.errorbar(
+            x, y,
+            xerr=_lengths(rows, "average_accuracy", *_interval("average_accuracy")),
+            yerr=_lengths(rows, "worst_group_accuracy", *_interval("worst_group_accuracy")),
+            fmt=MARKERS[number % len(MARKERS)], color=COLOURS[number % len(COLOURS)],
+            markersize=6, markeredgecolor="white", markeredgewidth=0.8, elinewidth=1,
+            ecolor=(*_rgb(COLOURS[number % len(COLOURS)]), 0.35), label=str(method),
+        )  # fmt: skip
+    _show_fractions(axes)
+    limits = axes.get_xlim(), axes.get_ylim()
+    axes.axline((0, 0), slope=1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 4)), zorder=0)
+    axes.set(xlim=limits[0], ylim=limits[1])
+    axes.set(xlabel="average accuracy", ylabel="worst-group accuracy")
+    axes.legend(frameon=False, fontsize=9, loc="best")
+
+
+def ablation_curve(table: pd.DataFrame, axes: Axes) -> None:
+    """One knob's rows of the ablation view, one line per metric, with 95 % bands.
+
+    Numbers lie at their place in order, at equal distances, as do texts, which get error bars.
+    """
+    for number, (metric, rows) in enumerate(table.groupby("metric", sort=False)):
+        rows = rows.sort_values("place")
+        colour, x = COLOURS[number % len(COLOURS)], rows["place"]
+        ordered = _are_numbers(rows["value"]) and len(rows) <= MANY
+        if ordered:
+            band = rows[["ci_low", "ci_high"]].astype(float)  # all NULL where every n is 1
+            axes.fill_between(x, band["ci_low"], band["ci_high"], color=colour, alpha=0.14, lw=0)
+        axes.errorbar(
+            x, rows["mean"],
+            yerr=None if ordered else _lengths(rows, "mean", "ci_low", "ci_high"),
+            color=colour, marker="o", markersize=5, linewidth=1.6 if ordered else 0,
+            elinewidth=1, label=str(metric).replace("_", " "),
+        )  # fmt: skip
+    first = table.drop_duplicates("value").sort_values("place")
+    if len(first) <= MANY:
+        axes.set_xticks(first["place"], first["value"], fontsize=9)
+    axes.margins(x=0.08)
+    _show_fractions(axes)
+    axes.set(xlabel=str(first["parameter"].iloc[0]))
+    axes.legend(frameon=False, fontsize=9, loc="best")
+
+
+def picture(draw: Callable[[pd.DataFrame, Axes], None], table: pd.DataFrame, width: float) -> str:
+    """The figure as a `data:` URI (SVG), `width` in inches."""
+    figure = Figure(figsize=(width, width * 0.66), layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    draw(table, axes)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _show_fractions(axes: Axes) -> None:
+    """Intervals over few seeds may reach past 0 and 1, where no accuracy is: not shown there."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.02), min(high, 1.02))
+
+
+def _interval(metric: str) -> tuple[str, str]:
+    return f"{metric}_ci_low", f"{metric}_ci_high"
+
+
+def _lengths(
+    rows: pd.DataFrame, middle: str, low: str, high: str
+) -> "tuple[pd.Series[float], pd.Series[float]]":
+    """Below and above the middle; no bar where there is no interval."""
+    below, above = rows[middle] - rows[low], rows[high] - rows[middle]
+    return below.astype(float).fillna(0.0), above.astype(float).fillna(0.0)
+
+
+def _are_numbers(values: "pd.Series[str]") -> bool:
+    return bool(pd.to_numeric(values, errors="coerce").notna().all())
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue

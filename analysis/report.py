@@ -1,0 +1,151 @@
+"""One self-contained HTML page about an experiment: question, answer, evidence."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from analysis import figures, tables
+from grid.results.store import ResultsStore
+from grid.storage import Storage
+
+HEADER = ("question", "baseline", "expected", "cost", "source")
+METRICS = ("worst_group_accuracy", "average_accuracy")
+LEADERS = 12  # rows of the leaderboard, and every method's best
+VALUES = 12  # rows of one knob's table
+PICTURES = 8  # of one method
+STAGES = """
+SELECT DISTINCT s.kind, s.name, s.key, s.dataset, s.images, s.failed, s.model_inputs, s.seconds
+FROM stage s JOIN trial_stage r ON r.stage_key = s.key
+JOIN experiment_trial e ON e.trial_id = r.trial_id WHERE e.experiment = :experiment
+ORDER BY s.dataset, s.kind
+"""
+BEST_SEED = """
+SELECT t.artifacts_uri FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
+WHERE e.experiment = :experiment AND t.config_id = :config_id AND t.status = 'done'
+ORDER BY t.seed
+"""
+
+
+def write_report(store: ResultsStore, experiment: str, path: Path) -> None:
+    """Writes the page. Raises LookupError for an experiment that is not in the store."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "interval": _interval}
+    page = environment.get_template("report.html.j2").render(**contents(store, experiment))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
+    """What the template shows, by the template's names."""
+    summary = store.experiment_summary(experiment)
+    launches = summary["launches"]
+    notes = json.loads(launches[-1]["plan"]).get("notes", {}) if launches else {}
+    leaders = tables.leaderboard(store, experiment=experiment)
+    knobs = pd.concat([tables.ablation(store, experiment, metric=metric) for metric in METRICS])
+    datasets = sorted({*leaders["dataset"], *notes})
+    return {
+        "experiment": experiment,
+        "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "header": _header(launches[-1]["spec"]) if launches else {},
+        "summary": summary,
+        "stages": tables.records(tables.read(store, STAGES, experiment=experiment)),
+        "datasets": [_dataset(store, experiment, d, notes.get(d), leaders, knobs) for d in datasets],
+    }
+
+
+def _header(spec: str) -> dict[str, str]:
+    """What the spec says about itself; nothing, if it is not the YAML of a mapping."""
+    try:
+        content = yaml.safe_load(spec)
+    except yaml.YAMLError:
+        content = None
+    if not isinstance(content, dict):
+        return {}
+    return {name: str(content[name]).strip() for name in HEADER if content.get(name)}
+
+
+def _dataset(
+    store: ResultsStore,
+    experiment: str,
+    dataset: str,
+    note: str | None,
+    leaders: pd.DataFrame,
+    knobs: pd.DataFrame,
+) -> dict[str, Any]:
+    leaders = leaders[leaders["dataset"] == dataset]
+    best = leaders.drop_duplicates("method")
+    shown = pd.concat([leaders.head(LEADERS), best]).drop_duplicates(["method", "config_id"])
+    rows = tables.records(shown)
+    return {
+        "name": dataset,
+        "note": note,
+        "leaders": [{**row, "note": tables.on_failed_note(row)} for row in rows],
+        "more_leaders": len(leaders) - len(rows),
+        "plot": figures.picture(figures.worst_group_against_average, leaders, 7.0) if rows else "",
+        "ablations": [
+            _ablation(str(method), str(parameter), one)
+            for (method, parameter), one in knobs[knobs["dataset"] == dataset].groupby(
+                ["method", "parameter"], sort=True
+            )
+        ],
+        "galleries": [_gallery(store, experiment, row) for row in tables.records(best)],
+    }
+
+
+def _ablation(method: str, parameter: str, table: pd.DataFrame) -> dict[str, Any]:
+    rows = tables.records(table[table["metric"] == METRICS[0]])
+    return {
+        "method": method,
+        "parameter": parameter,
+        "rows": [{**row, "note": tables.ablation_note(row)} for row in rows[:VALUES]],
+        "more_rows": max(len(rows) - VALUES, 0),
+        "paired": bool(table["paired"].all()),
+        "plot": figures.picture(figures.ablation_curve, table, 5.2),
+    }
+
+
+def _gallery(store: ResultsStore, experiment: str, row: dict[str, Any]) -> dict[str, Any]:
+    found = tables.read(store, BEST_SEED, experiment=experiment, config_id=row["config_id"])
+    uris = found["artifacts_uri"].dropna()
+    pictures = next(filter(None, map(_pictures, uris)), [])
+    return {"method": row["method"], "knobs": row["knobs"], "pictures": pictures}
+
+
+def _pictures(uri: str) -> list[dict[str, str]]:
+    """The pictures that a trial left at `uri`, as `data:` URIs with captions; none if it left none."""
+    storage = Storage(uri)
+    if not storage.exists("pictures"):
+        return []
+    files = [f"pictures/{info.base_name}" for info in storage.files("pictures")]
+    listed = storage.read_json("pictures.json") if storage.exists("pictures.json") else []
+    captions = {one["file"]: one["caption"] for one in listed}
+    return [
+        {"image": _data_uri(storage.read(file)), "caption": captions.get(file, Path(file).stem)}
+        for file in files[:PICTURES]
+        if file.endswith(".png")
+    ]
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _number(value: float | None, pattern: str = ".3f") -> str:
+    return "–" if value is None or pd.isna(value) else format(value, pattern)
+
+
+def _interval(row: dict[str, Any], prefix: str, pattern: str = ".3f") -> str:
+    low, high = row[f"{prefix}ci_low"], row[f"{prefix}ci_high"]
+    return "" if pd.isna(low) else f"[{low:{pattern}}, {high:{pattern}}]"

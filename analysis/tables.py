@@ -1,0 +1,123 @@
+"""The tables that people ask for, as data frames made from the views."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import text
+
+from grid.results.entry import flattened
+from grid.results.store import ResultsStore
+
+
+def ablation(
+    store: ResultsStore,
+    experiment: str,
+    *,
+    metric: str = "worst_group_accuracy",
+    split: str = "test",
+    selection: str = "last",
+    parameter: str | None = None,
+    method: str | None = None,
+) -> pd.DataFrame:
+    """Rows of the view `ablation`, by data set, method, parameter and place of the value.
+
+    Raises LookupError for an experiment that is not in the store.
+    """
+    store.experiment_summary(experiment)
+    wanted = {
+        "experiment": experiment,
+        "metric": metric,
+        "split": split,
+        "selection": selection,
+        "parameter": parameter,
+        "method": method,
+    }
+    return _rows(store, "ablation", wanted).sort_values(
+        ["dataset", "method", "parameter", "group_name", "place"], ignore_index=True
+    )
+
+
+def leaderboard(
+    store: ResultsStore,
+    *,
+    dataset: str | None = None,
+    experiment: str | None = None,
+    split: str = "test",
+    selection: str = "last",
+) -> pd.DataFrame:
+    """Rows of the view `leaderboard`, the best worst group first, and `knobs`: those of a method
+    that vary within the table. With `experiment`, the configurations that it asks for; their
+    seeds are those of the whole store. Raises LookupError as `ablation` does.
+    """
+    wanted = {"dataset": dataset, "split": split, "selection": selection}
+    table = _rows(store, "leaderboard", wanted)
+    if experiment is not None:
+        store.experiment_summary(experiment)
+        table = table[table["config_id"].isin(_configurations(store, experiment))]
+    table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
+    return table.assign(knobs=varying_knobs(table))
+
+
+def ablation_note(row: Any) -> str:
+    """What a reader must know of a row of the ablation view."""
+    unpaired = [] if row["paired"] else ["unpaired"]
+    return ", ".join([*unpaired, *filter(None, [on_failed_note(row)])])
+
+
+def on_failed_note(row: Any) -> str:
+    """Empty if failed images count as wrong, as they should."""
+    notes = {"drop": "failed images dropped", "mixed": "failed images dropped in some trials"}
+    return notes.get(row["on_failed"], "")
+
+
+def read(store: ResultsStore, query: str, **values: Any) -> pd.DataFrame:
+    """The rows of a query with `:name` parameters."""
+    with store.reading() as connection:
+        return pd.read_sql(text(query), connection, params=values)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries by column name, NULL as None."""
+    plain = table.astype(object).where(table.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
+
+
+def _rows(store: ResultsStore, view: str, wanted: Mapping[str, str | None]) -> pd.DataFrame:
+    given = {name: value for name, value in wanted.items() if value is not None}
+    condition = " AND ".join(f"{name} = :{name}" for name in given)
+    return read(store, f"SELECT * FROM {view} WHERE {condition}", **given)
+
+
+def _configurations(store: ResultsStore, experiment: str) -> list[str]:
+    query = (
+        "SELECT DISTINCT config_id FROM trial JOIN experiment_trial ON trial_id = id "
+        "WHERE experiment = :experiment"
+    )
+    return list(read(store, query, experiment=experiment)["config_id"])
+
+
+def varying_knobs(table: pd.DataFrame) -> list[str]:
+    """`k_top=5 segmenter.name=slic` for each row: the knobs in which its method's rows differ.
+
+    A knob that only some rows have, as those of nested components, is shown if these differ.
+    """
+    knobs = [_flat(config) for config in table["config"]]
+    values: dict[tuple[str, str], set[str]] = {}
+    for method, own in zip(table["method"], knobs, strict=True):
+        for name, value in own.items():
+            values.setdefault((method, name), set()).add(value)
+    return [
+        " ".join(f"{name}={value}" for name, value in own.items() if len(values[method, name]) > 1)
+        for method, own in zip(table["method"], knobs, strict=True)
+    ]
+
+
+def _flat(config: str) -> dict[str, str]:
+    leaves = flattened(json.loads(config))
+    return {
+        ".".join(path): value if isinstance(value, str) else json.dumps(value)
+        for path, value in leaves
+        if path != ("seed",)
+    }

@@ -1,0 +1,1 @@
+"""The results store: the SQL database that every number ends up in."""

@@ -1,0 +1,62 @@
+"""What earlier launches left that a new one builds on."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from grid.results.schema import ExperimentTrial, Metric, Stage, Trial, TrialStage
+
+
+def stage_rates(connection: Connection) -> dict[str, float]:
+    """Seconds per image (per run where no images are read) of each stage kind, over all that was run."""
+    cost = func.sum(Stage.seconds) / func.sum(func.coalesce(func.nullif(Stage.images, 0), 1))
+    query = select(Stage.kind, cost).where(Stage.seconds.is_not(None)).group_by(Stage.kind)
+    return {kind: float(seconds or 0) for kind, seconds in connection.execute(query)}
+
+
+def finished_configs(connection: Connection, experiment: str) -> list[tuple[str, dict[str, Any]]]:
+    """Method and full configuration of each done trial of the experiment, the oldest first."""
+    query = (
+        select(Trial.method, Trial.config)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(ExperimentTrial.experiment == experiment, Trial.status == "done")
+        .order_by(Trial.finished_at, Trial.id)
+    )
+    return [(method, json.loads(config)) for method, config in connection.execute(query)]
+
+
+def metric_values(
+    connection: Connection, trial_ids: Sequence[str], name: str, split: str, selection: str
+) -> list[float]:
+    """The metric's value in each of these trials that is done and has it."""
+    query = (
+        select(Metric.value)
+        .join(Trial, Trial.id == Metric.trial_id)
+        .where(
+            Trial.status == "done",
+            Metric.trial_id.in_(trial_ids),
+            Metric.name == name,
+            Metric.split == split,
+            Metric.selection == selection,
+            Metric.group_name == "all",
+            Metric.step.is_(None),
+            Metric.value.is_not(None),
+        )
+    )
+    return [float(value) for value in connection.scalars(query) if value is not None]
+
+
+def attempts(connection: Connection, trial_ids: Iterable[str]) -> dict[str, int]:
+    """Number of the last attempt of those trials that were started and are not done."""
+    wanted = set(trial_ids)
+    query = select(Trial.id, Trial.attempt).where(
+        Trial.attempt > 0, Trial.status.in_(("interrupted", "failed"))
+    )
+    return {trial_id: n for trial_id, n in connection.execute(query) if trial_id in wanted}
+
+
+def stage_keys_in_use(connection: Connection) -> set[str]:
+    """Keys of all stages that a trial of this results store reads by name."""
+    return set(connection.scalars(select(TrialStage.stage_key).distinct()))

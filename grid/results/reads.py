@@ -1,0 +1,65 @@
+"""What the commands show of a trial or an experiment."""
+
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from grid.results.schema import (
+    Base,
+    Experiment,
+    ExperimentTrial,
+    Launch,
+    Metric,
+    Trial,
+    TrialParam,
+    TrialStage,
+)
+
+
+def trial(connection: Connection, id_or_prefix: str) -> dict[str, Any]:
+    trial_id = _the_one_id(connection, id_or_prefix)
+    asked_by = rows(connection, ExperimentTrial, ExperimentTrial.trial_id == trial_id)
+    return {
+        **rows(connection, Trial, Trial.id == trial_id)[0],
+        "params": rows(connection, TrialParam, TrialParam.trial_id == trial_id),
+        "metrics": rows(connection, Metric, Metric.trial_id == trial_id),
+        "stages": rows(connection, TrialStage, TrialStage.trial_id == trial_id),
+        "experiments": [row["experiment"] for row in asked_by],
+    }
+
+
+def _the_one_id(connection: Connection, id_or_prefix: str) -> str:
+    query = select(Trial.id).where(Trial.id.startswith(id_or_prefix, autoescape=True))
+    found = list(connection.scalars(query.order_by(Trial.id).limit(5)))
+    if id_or_prefix in found:
+        return id_or_prefix
+    if len(found) != 1:
+        some = f"several ({', '.join(found)})" if found else "none"
+        raise LookupError(f"trial {id_or_prefix!r}: {some} in the results store")
+    return found[0]
+
+
+def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
+    if not rows(connection, Experiment, Experiment.name == name):
+        raise LookupError(f"experiment {name!r}: none in the results store")
+    trials = connection.execute(
+        select(Trial.id, Trial.status, Trial.seconds, Trial.error)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(ExperimentTrial.experiment == name)
+        .order_by(Trial.id)
+    ).all()
+    return {
+        "experiment": name,
+        "trials": dict(Counter(trial.status for trial in trials)),
+        "seconds": sum(trial.seconds or 0.0 for trial in trials),
+        "failures": {trial.id: trial.error for trial in trials if trial.status == "failed"},
+        "launches": rows(connection, Launch, Launch.experiment == name),
+    }
+
+
+def rows(connection: Connection, table: type[Base], condition: Any) -> list[dict[str, Any]]:
+    """Whole rows of one table, in the order of its primary key."""
+    columns = table.__table__.columns
+    query = select(*columns).where(condition).order_by(*table.__table__.primary_key)
+    return [dict(row) for row in connection.execute(query).mappings()]

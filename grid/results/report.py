@@ -1,0 +1,84 @@
+"""The rows that a trial's report and a stage's manifest become: plain Python values only."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from grid.results.schema import Stage
+
+STAGE_NUMBERS = {"images": int, "failed": int, "model_inputs": int, "bytes": int, "seconds": float}
+STAGE_JSON = ("params", "versions")
+
+
+def metric_row(trial_id: str, metric: Mapping[str, Any]) -> dict[str, Any]:
+    """NaN and infinities are NULL with a status; NumPy numbers become Python's."""
+    value, status = _number(metric["value"])
+    step = metric.get("step")
+    return {
+        "trial_id": trial_id,
+        "name": metric["name"],
+        "split": metric["split"],
+        "group_name": metric.get("group") or "all",
+        "selection": metric.get("selection") or "last",
+        "step": None if step is None else int(step),
+        "value": value,
+        "status": status,
+    }
+
+
+def _number(value: Any) -> tuple[float | None, str]:
+    number = math.nan if value is None else float(value)
+    if math.isfinite(number):
+        return number, "ok"
+    return None, "nan" if math.isnan(number) else "inf"
+
+
+def prediction_row(trial_id: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "trial_id": trial_id,
+        "split": prediction["split"],
+        "selection": prediction.get("selection") or "last",
+        "image_id": str(prediction["image_id"]),
+        "label": str(prediction["label"]),
+        "group_name": _text(prediction.get("group")),
+        "predicted": _text(prediction.get("predicted")),
+    }
+
+
+def done_row(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of `trial` that a report fills."""
+    provenance = report["provenance"]
+    return {
+        "status": "done",
+        "error": None,
+        "n_failed": int(report["n_failed"]),
+        "on_failed": report["on_failed"],
+        "seconds": float(report["seconds"]),
+        "git_commit": provenance.get("git_commit"),
+        "git_dirty": provenance.get("git_dirty"),
+        "versions": as_json(provenance.get("versions")),
+        "host": provenance.get("host"),
+        "device": provenance.get("device"),
+        "artifacts_uri": report.get("uri"),
+    }
+
+
+def stage_row(manifest: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """`key` and `kind` must be there; every other column of `stage` is taken if it is."""
+    names = set(Stage.__table__.columns.keys()) & set(manifest)
+    row = {name: manifest[name] for name in names}
+    for name, kind in STAGE_NUMBERS.items():
+        row[name] = None if manifest.get(name) is None else kind(manifest[name])
+    for name in STAGE_JSON:
+        row[name] = as_json(manifest.get(name))
+    return {"created_at": now, **row, "manifest": as_json(manifest)}
+
+
+def as_json(value: Any) -> str | None:
+    """JSON text with sorted keys; what JSON does not know is written as its text."""
+    return None if value is None else json.dumps(value, sort_keys=True, default=str)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

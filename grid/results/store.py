@@ -1,0 +1,318 @@
+"""The results store: every write to it and the reads that the grid needs."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, case, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from grid.results import reads
+from grid.results import report as rows
+from grid.results.alive import is_alive, this_process
+from grid.results.database import ResultsUnreachable, connect, redacted
+from grid.results.entry import TrialEntry, param_rows
+from grid.results.schema import (
+    Base,
+    Experiment,
+    ExperimentTrial,
+    Launch,
+    Metric,
+    Prediction,
+    Preference,
+    ReferenceResult,
+    Stage,
+    Trial,
+    TrialParam,
+    TrialStage,
+)
+
+__all__ = ["IdentityClash", "ResultsStore", "ResultsUnreachable", "TrialEntry", "redacted"]
+
+T = TypeVar("T")
+IN_LIMIT = 500  # values of one IN list: SQLite's number of variables is bounded
+ERROR_LENGTH = 4000  # characters: the last lines of a traceback
+
+# A trial that runs again may end as it did before: what the mirror has of it is old all the same.
+_MIRROR_IS_STALE = case((Trial.mlflow_run_id.is_not(None), "stale"), else_=Trial.mlflow_status)
+
+
+class IdentityClash(Exception):  # noqa: N818 (reads as what happened)
+    """A trial's id stands in the store with another configuration."""
+
+
+class ResultsStore:
+    """One results store. Every public method is one transaction; safe to use from threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(reads_only=True)
+
+    @classmethod
+    def open(cls, url: str, create: bool = True) -> "ResultsStore":
+        """Connects and brings schema and views up to date; with `create=False` the store must
+        exist. Raises ResultsUnreachable, whose message is one line without passwords."""
+        return cls(connect(url, create))
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without the password."""
+        return redacted(self._engine.url.render_as_string(hide_password=True))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection for queries, which waits for no writer."""
+        return self._reader.connect()
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that may write; on SQLite it holds the one write lock."""
+        return self._engine.begin()
+
+    # Launches
+
+    def begin_launch(
+        self,
+        experiment: str,
+        *,
+        spec: str,
+        plan: Mapping[str, Any],
+        command: str,
+        git_commit: str | None = None,
+        git_dirty: bool | None = None,
+    ) -> int:
+        """Notes that this process runs `experiment` now; returns the launch's id."""
+        now = _now()
+        values = {
+            "experiment": experiment,
+            "spec": redacted(spec),
+            "plan": redacted(rows.as_json(plan) or "{}"),
+            "command": redacted(command),
+            "git_commit": git_commit,
+            "git_dirty": git_dirty,
+            "started_at": now,
+            "heartbeat_at": now,
+            "status": "running",
+            **this_process(),
+        }
+        with self.writing() as connection:
+            self._insert(connection, Experiment, [{"name": experiment, "created_at": now}])
+            return connection.execute(insert(Launch).values(values).returning(Launch.id)).scalar_one()
+
+    def beat(self, launch_id: int) -> None:
+        """The launch is alive; to be called more often than once a minute."""
+        self._set_launch(launch_id, heartbeat_at=_now())
+
+    def end_launch(self, launch_id: int, status: str) -> None:
+        """`status` is 'done', 'failed' or 'interrupted'."""
+        self._set_launch(launch_id, status=status, finished_at=_now())
+
+    def _set_launch(self, launch_id: int, **values: str) -> None:
+        with self.writing() as connection:
+            connection.execute(update(Launch).where(Launch.id == launch_id).values(values))
+
+    def heal(self) -> list[str]:
+        """Launches whose process died become 'interrupted', and so do the trials they ran.
+
+        Returns the ids of those trials.
+        """
+        now = _now()
+        with self.writing() as connection:
+            running = connection.execute(
+                select(Launch.id, Launch.host, Launch.pid, Launch.process_started, Launch.heartbeat_at).where(
+                    Launch.status == "running"
+                )
+            ).all()
+            dead = [
+                launch.id
+                for launch in running
+                if not is_alive(launch.host, launch.pid, launch.process_started, launch.heartbeat_at)
+            ]
+            interrupted = {"status": "interrupted", "finished_at": now}
+            connection.execute(update(Launch).where(Launch.id.in_(dead)).values(interrupted))
+            ended = select(Launch.id).where(Launch.status != "running")
+            left = (Trial.status == "running", Trial.launch_id.in_(ended))
+            healed = update(Trial).where(*left).values(interrupted).returning(Trial.id)
+            return list(connection.scalars(healed))
+
+    # Trials
+
+    def enter(self, experiment: str, entries: Sequence[TrialEntry]) -> None:
+        """Enters what is not there yet; trials that are there keep their state.
+
+        Raises IdentityClash if an id stands in the store with another configuration.
+        """
+        with self.writing() as connection:
+            self._insert(connection, Experiment, [{"name": experiment, "created_at": _now()}])
+            known = self._known_configs(connection, entries)
+            new = [entry for entry in entries if entry.id not in known]
+            self._insert(connection, Trial, [entry.trial_row() for entry in new])
+            self._insert(connection, TrialParam, param_rows(new))
+            reads = (
+                {"trial_id": entry.id, "name": name, "stage_key": key}
+                for entry in new
+                for name, key in entry.stages.items()
+            )
+            self._insert(connection, TrialStage, reads)
+            asked = ({"experiment": experiment, "trial_id": entry.id} for entry in entries)
+            self._insert(connection, ExperimentTrial, asked)
+
+    @staticmethod
+    def _known_configs(connection: Connection, entries: Sequence[TrialEntry]) -> set[str]:
+        entered = {entry.id: entry for entry in entries}
+        known = set()
+        for ids in _chunks(entered):
+            query = select(Trial.id, Trial.config_id, Trial.seed).where(Trial.id.in_(ids))
+            for trial_id, config_id, seed in connection.execute(query):
+                if (config_id, seed) != (entered[trial_id].config_id, entered[trial_id].seed):
+                    raise IdentityClash(f"trial {trial_id} is in the store with another config")
+                known.add(trial_id)
+        return known
+
+    def statuses(self, ids: Iterable[str]) -> dict[str, str]:
+        """The status of each of those trials that are in the store."""
+        found: dict[str, str] = {}
+        with self.reading() as connection:
+            for chunk in _chunks(ids):
+                query = select(Trial.id, Trial.status).where(Trial.id.in_(chunk))
+                found.update((trial_id, status) for trial_id, status in connection.execute(query))
+        return found
+
+    def claim(self, trial_id: str, launch_id: int | None) -> int | None:
+        """Takes a trial for this launch: the number of its attempt (from 1), or None if it is
+        done, running, or not there. Of many processes exactly one gets it."""
+        claimed = (
+            update(Trial)
+            .where(Trial.id == trial_id, Trial.status.in_(("pending", "failed", "interrupted")))
+            .values(
+                status="running",
+                launch_id=launch_id,
+                attempt=Trial.attempt + 1,
+                started_at=_now(),
+                finished_at=None,
+                error=None,
+                mlflow_status=_MIRROR_IS_STALE,
+            )
+            .returning(Trial.attempt)
+        )
+        with self.writing() as connection:
+            return connection.scalar(claimed)
+
+    def finish(self, trial_id: str, report: Mapping[str, Any]) -> bool:
+        """Sets a running trial done, with its metrics, in one transaction.
+
+        False, and nothing written, if another launch has taken the trial over meanwhile: then
+        this attempt is no longer the running one.
+        """
+        attempt = (
+            Trial.id == trial_id,
+            Trial.status == "running",
+            Trial.attempt == int(report["attempt"]),
+        )
+        done = {**rows.done_row(report), "finished_at": _now()}
+        with self.writing() as connection:
+            if connection.execute(update(Trial).where(*attempt).values(done)).rowcount == 0:
+                return False
+            _forget_numbers(connection, trial_id)
+            self._insert(connection, Metric, [rows.metric_row(trial_id, one) for one in report["metrics"]])
+            predictions = report.get("predictions") or []
+            self._insert(connection, Prediction, [rows.prediction_row(trial_id, one) for one in predictions])
+            return True
+
+    def fail(self, trial_id: str, error: str) -> None:
+        """Sets a trial that is not done failed, keeping the error's last lines."""
+        failed = {
+            "status": "failed",
+            "error": redacted(error)[-ERROR_LENGTH:],
+            "finished_at": _now(),
+        }
+        with self.writing() as connection:
+            connection.execute(
+                update(Trial).where(Trial.id == trial_id, Trial.status != "done").values(failed)
+            )
+
+    def interrupt(self, trial_ids: Iterable[str]) -> None:
+        """Sets those of the trials that are running interrupted."""
+        interrupted = {"status": "interrupted", "finished_at": _now()}
+        with self.writing() as connection:
+            for ids in _chunks(trial_ids):
+                running = (Trial.id.in_(ids), Trial.status == "running")
+                connection.execute(update(Trial).where(*running).values(interrupted))
+
+    def reopen(self, trial_id: str) -> bool:
+        """Sets a trial pending again and forgets its numbers; False if it runs or is unknown."""
+        still = (Trial.id == trial_id, Trial.status != "running")
+        pending = {
+            "status": "pending",
+            "error": None,
+            "finished_at": None,
+            "seconds": None,
+            "mlflow_status": _MIRROR_IS_STALE,
+        }
+        with self.writing() as connection:
+            if connection.execute(update(Trial).where(*still).values(pending)).rowcount == 0:
+                return False
+            _forget_numbers(connection, trial_id)
+            return True
+
+    # Stages, published numbers, votes
+
+    def record_stage(self, manifest: Mapping[str, Any]) -> None:
+        """Copies an artifact's manifest; `key` and `kind` are required, and it replaces itself."""
+        row = rows.stage_row(manifest, _now())
+        with self.writing() as connection:
+            connection.execute(delete(Stage).where(Stage.key == row["key"]))
+            connection.execute(insert(Stage).values(row))
+
+    def record_references(self, references: Sequence[Mapping[str, Any]]) -> None:
+        """Enters published numbers (columns of `reference_result`) that are not there yet."""
+        with self.writing() as connection:
+            self._insert(connection, ReferenceResult, references)
+
+    def record_preference(self, vote: Mapping[str, Any]) -> None:
+        """Enters a vote: the columns of `preference` except `id` and `created_at`."""
+        with self.writing() as connection:
+            connection.execute(insert(Preference).values(created_at=_now(), **vote))
+
+    # Reads
+
+    def trial(self, id_or_prefix: str) -> dict[str, Any]:
+        """A trial's columns, and its `params`, `metrics`, `stages` and `experiments`.
+
+        Raises LookupError if no trial or more than one starts with the prefix.
+        """
+        with self.reading() as connection:
+            return reads.trial(connection, id_or_prefix)
+
+    def experiment_summary(self, name: str) -> dict[str, Any]:
+        """Trials by status, seconds of compute, failed trials with their errors, all launches.
+
+        Raises LookupError for an experiment that is not in the store.
+        """
+        with self.reading() as connection:
+            return reads.experiment_summary(connection, name)
+
+    def _insert(self, connection: Connection, table: type[Base], new: Iterable[Mapping[str, Any]]) -> None:
+        """INSERT … ON CONFLICT DO NOTHING, in blocks."""
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(table).on_conflict_do_nothing()
+        for block in _chunks(new, size=10_000):
+            connection.execute(statement, [dict(row) for row in block])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _chunks(values: Iterable[T], size: int = IN_LIMIT) -> Iterator[list[T]]:
+    iterator = iter(values)
+    while block := list(islice(iterator, size)):
+        yield block
+
+
+def _forget_numbers(connection: Connection, trial_id: str) -> None:
+    connection.execute(delete(Metric).where(Metric.trial_id == trial_id))
+    connection.execute(delete(Prediction).where(Prediction.trial_id == trial_id))

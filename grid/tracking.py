@@ -1,0 +1,343 @@
+"""MLflow as a mirror of the results store: written from SQL, rebuildable from it, never read.
+
+Whatever goes wrong here is said in one line and costs nothing: the trial's `mlflow_status` in SQL
+stays behind its `status`, and the next command mirrors it again.
+"""
+
+import fcntl
+import logging
+import os
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy import ColumnElement, make_url, or_, select, update
+
+from grid.results.reads import rows
+from grid.results.schema import ExperimentTrial, Launch, Trial
+from grid.results.store import ResultsStore, redacted
+
+log = logging.getLogger(__name__)
+
+RUN_STATUS = {
+    "pending": "SCHEDULED",
+    "running": "RUNNING",
+    "done": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+CREATING = "creating"  # in `mlflow_status`: a run may exist whose id SQL does not know yet
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits of one log_batch
+GIVE_UP_AFTER = 3  # failures in a row: the server is away, and each try costs its timeout
+Job = Callable[[], object]
+Table = type[Trial] | type[Launch]
+
+
+def needs_mirror(store: ResultsStore, experiment: str) -> bool:
+    """Whether MLflow is behind SQL on this experiment; looks at SQL only."""
+    return bool(_stale_trials(store, experiment) or _stale_launches(store, experiment))
+
+
+def _stale_trials(store: ResultsStore, experiment: str) -> list[str]:
+    started = or_(Trial.status != "pending", Trial.mlflow_status.is_not(None))
+    query = (
+        select(Trial.id)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(ExperimentTrial.experiment == experiment, started, _behind(Trial))
+    )
+    with store.reading() as connection:
+        return list(connection.scalars(query))
+
+
+def _stale_launches(store: ResultsStore, experiment: str) -> list[int]:
+    query = select(Launch.id).where(Launch.experiment == experiment, _behind(Launch))
+    with store.reading() as connection:
+        return list(connection.scalars(query))
+
+
+def _behind(table: Table) -> ColumnElement[bool]:
+    return or_(table.mlflow_status.is_(None), table.mlflow_status != table.status)
+
+
+class Mirror:
+    """The MLflow experiment `experiment` at `tracking_uri`, kept like `store`.
+
+    A thread of its own connects at once (seconds, on a new database) and does what was submitted,
+    so that the caller never waits; `close` waits for it. The methods named `mirror_…` do their
+    work at once and raise what MLflow raises.
+    """
+
+    def __init__(self, tracking_uri: str, store: ResultsStore, experiment: str) -> None:
+        self._uri = tracking_uri
+        self._store = store
+        self._experiment = experiment
+        self._lock = threading.RLock()
+        self._connection: tuple[Any, str] | None = None
+        self._failures_in_a_row = 0
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mlflow mirror", daemon=True)
+        self._thread.start()
+
+    def submit(self, trial_id: str) -> None:
+        """Mirrors the trial soon."""
+        self._jobs.put(partial(self.mirror_trial, trial_id))
+
+    def submit_launch(self, launch_id: int, files: Mapping[str, str]) -> None:
+        """Mirrors the launch soon, with `files` (name to text) as artifacts."""
+        self._jobs.put(partial(self.mirror_launch, launch_id, files))
+
+    def submit_heal(self) -> None:
+        """Mirrors soon what earlier commands left behind."""
+        self._jobs.put(self.heal)
+
+    def close(self) -> None:
+        """Waits until everything submitted is mirrored, or has failed and said so."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def mirror_trial(self, trial_id: str) -> None:
+        """Writes a trial as it is in SQL now; again and again, if need be, to the same run."""
+        with self._lock:
+            trial = self._store.trial(trial_id)
+            tags = self._tags("trial", trial) | {
+                "trial": trial_id,
+                "attempt": str(trial["attempt"]),
+                "error": (trial["error"] or "")[-4000:],
+                **{name: str(trial[name]) for name in ("method", "dataset", "seed", "config_id")},
+            }
+            name = f"{trial['method']} {trial['dataset']} seed {trial['seed']} {trial_id[:8]}"
+            run_id = self._run_of(Trial, trial, f"tags.trial = '{trial_id}'", name, tags)
+            self._log(run_id, trial, tags)
+            pictures = _local_folder(trial["artifacts_uri"]) / "pictures"
+            if trial["status"] == "done" and pictures.is_dir():
+                self._client.log_artifacts(run_id, str(pictures), "pictures")
+            self._set_status(run_id, trial)
+            same = (Trial.status == trial["status"], Trial.attempt == trial["attempt"])
+            self._note(Trial, trial_id, *same, mlflow_status=trial["status"])
+
+    def mirror_launch(self, launch_id: int, files: Mapping[str, str]) -> None:
+        """Writes the launch's summary run: the spec, the plan and `files` (name to text)."""
+        with self._lock:
+            with self._store.reading() as connection:
+                launch = rows(connection, Launch, Launch.id == launch_id)[0]
+            launch["launch_id"] = launch_id
+            tags = self._tags("launch", launch) | {"command": launch["command"][:4000]}
+            ours = f"tags.launch = '{launch_id}' AND tags.kind = 'launch'"
+            run_id = self._run_of(Launch, launch, ours, f"launch {launch_id}", tags)
+            self._client.log_batch(run_id, tags=_tag_list(tags))
+            for name, text in {
+                "spec.yaml": launch["spec"],
+                "plan.json": launch["plan"],
+                **files,
+            }.items():
+                self._client.log_text(run_id, redacted(text), name)
+            self._set_status(run_id, launch)
+            same = Launch.status == launch["status"]
+            self._note(Launch, launch_id, same, mlflow_status=launch["status"])
+
+    def heal(self) -> None:
+        """Mirrors whatever is stale, and ends the runs that no trial or launch stands behind."""
+        for launch_id in _stale_launches(self._store, self._experiment):
+            self._try(partial(self.mirror_launch, launch_id, {}))
+        for trial_id in _stale_trials(self._store, self._experiment):
+            self._try(partial(self.mirror_trial, trial_id))
+        self._try(self._end_lost_runs)
+
+    # The thread
+
+    def _work(self) -> None:
+        self._try(self._connect)
+        while (job := self._jobs.get()) is not None:
+            self._try(job)
+
+    def _try(self, job: Job) -> None:
+        if self._failures_in_a_row >= GIVE_UP_AFTER:
+            return
+        failures_before = self._failures_in_a_row
+        try:
+            job()
+            if self._failures_in_a_row == failures_before:  # not so if jobs within it failed
+                self._failures_in_a_row = 0
+        except Exception as error:  # whatever MLflow raises: SQL has everything, see the module
+            self._failures_in_a_row += 1
+            gives_up = self._failures_in_a_row == GIVE_UP_AFTER
+            reason = redacted(str(error)).strip().partition("\n")[0][:300]
+            then = "no more tries now" if gives_up else "the results store is not affected"
+            log.warning("MLflow: %s: %s; %s", type(error).__name__, reason, then)
+
+    # MLflow
+
+    @property
+    def _client(self) -> Any:
+        return self._connect()[0]
+
+    @property
+    def _experiment_id(self) -> str:
+        return self._connect()[1]
+
+    def _connect(self) -> tuple[Any, str]:
+        """The client and the experiment's id; on the first call the database is made, if need be."""
+        with self._lock:
+            if self._connection is None:
+                with _alone(self._uri):
+                    self._connection = _open(self._uri, self._experiment)
+            return self._connection
+
+    def _run_of(
+        self, table: Table, row: Mapping[str, Any], ours: str, name: str, tags: Mapping[str, str]
+    ) -> str:
+        """The id of the row's run. The intent is in SQL before the run is in MLflow, so a run
+        whose id was lost in between is found by its tags (`ours`) and no second one is made."""
+        if row["mlflow_run_id"] and self._is_there(row["mlflow_run_id"]):
+            return str(row["mlflow_run_id"])
+        found = self._search(f"{ours} AND tags.results = '{self._store.url}'")
+        if row["mlflow_status"] != CREATING:
+            self._note(table, row["id"], mlflow_status=CREATING)
+        run = found[0] if found else self._client.create_run(
+            self._experiment_id, start_time=_milliseconds(row["started_at"]), tags=tags,
+            run_name=name,
+        )  # fmt: skip
+        self._note(table, row["id"], mlflow_run_id=run.info.run_id)
+        return str(run.info.run_id)
+
+    def _is_there(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+
+    def _search(self, query: str) -> Sequence[Any]:
+        found: Sequence[Any] = self._client.search_runs([self._experiment_id], query)
+        return found
+
+    def _log(self, run_id: str, trial: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Metric, Param
+
+        params = [Param(row["name"], row["value"]) for row in trial["params"]]
+        for start in range(0, len(params), PARAMS_AT_ONCE):
+            self._client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
+        at = _milliseconds(trial["finished_at"] or trial["started_at"])
+        metrics = [
+            Metric(metric_key(row), row["value"], at, row["step"] or 0)
+            for row in trial["metrics"]
+            if row["value"] is not None
+        ]
+        for start in range(0, len(metrics), METRICS_AT_ONCE):
+            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
+        self._client.log_batch(run_id, tags=_tag_list(tags))
+
+    def _set_status(self, run_id: str, row: Mapping[str, Any]) -> None:
+        status = RUN_STATUS[row["status"]]
+        if status in ("SCHEDULED", "RUNNING"):
+            self._client.update_run(run_id, status)
+        else:
+            self._client.set_terminated(run_id, status, _milliseconds(row["finished_at"]))
+
+    def _end_lost_runs(self) -> None:
+        with self._lock:
+            running = {run.info.run_id: run for run in self._search("status = 'RUNNING'")}
+            known = self._statuses(list(running))
+            for run_id, run in running.items():
+                whose = run.data.tags.get("results", self._store.url)
+                status = known.get(run_id, "interrupted")
+                if whose == self._store.url and status != "running":
+                    self._client.set_terminated(run_id, RUN_STATUS[status])
+
+    # SQL
+
+    def _statuses(self, run_ids: list[str]) -> dict[str, str]:
+        known: dict[str, str] = {}
+        with self._store.reading() as connection:
+            for table in (Trial, Launch):
+                query = select(table.mlflow_run_id, table.status)
+                found = connection.execute(query.where(table.mlflow_run_id.in_(run_ids)))
+                known.update((str(run_id), status) for run_id, status in found)
+        return known
+
+    def _note(self, table: Table, row_id: str | int, *still: ColumnElement[bool], **values: str) -> None:
+        with self._store.writing() as connection:
+            connection.execute(update(table).where(table.id == row_id, *still).values(values))
+
+    def _tags(self, kind: str, row: Mapping[str, Any]) -> dict[str, str]:
+        return {
+            "kind": kind,
+            "launch": str(row["launch_id"]),
+            "status": row["status"],
+            "git_commit": row["git_commit"] or "",
+            "results": self._store.url,
+        }
+
+
+def _open(tracking_uri: str, experiment: str) -> tuple[Any, str]:
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    from mlflow import MlflowClient  # seconds to import: only where it is needed
+
+    client = MlflowClient(tracking_uri=tracking_uri)
+    known = client.get_experiment_by_name(experiment)  # makes the schema of a new database
+    if known is not None:
+        return client, str(known.experiment_id)
+    place = _artifact_location(tracking_uri)
+    return client, str(client.create_experiment(experiment, artifact_location=place))
+
+
+def metric_key(row: Mapping[str, Any]) -> str:
+    """`test/last/group_accuracy/landbird on water`; training curves lie under `curve/`."""
+    group = "" if row["group_name"] == "all" else f"/{row['group_name']}"
+    curve = "" if row["step"] is None else "curve/"
+    key = f"{curve}{row['split']}/{row['selection']}/{row['name']}{group}"
+    return re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII)
+
+
+def _tag_list(tags: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in tags.items()]
+
+
+def _milliseconds(time: str | None) -> int | None:
+    return None if time is None else round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def _local_folder(uri: str | None) -> Path:
+    """Where a file:// URI points; a folder that is not there for everything else."""
+    parts = urlsplit(uri or "")
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path("/dev/null/none")
+
+
+def _sqlite_file(tracking_uri: str) -> Path | None:
+    if not tracking_uri.startswith("sqlite:"):
+        return None
+    return Path(make_url(tracking_uri).database or "mlflow.db").absolute()
+
+
+def _artifact_location(tracking_uri: str) -> str | None:
+    """`mlartifacts` beside an SQLite file; a server knows its own place."""
+    file = _sqlite_file(tracking_uri)
+    return None if file is None else (file.parent / "mlartifacts").as_uri()
+
+
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """Two processes that make the schema of one new SQLite file ruin it: one after the other."""
+    file = _sqlite_file(tracking_uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

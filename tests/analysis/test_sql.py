@@ -1,0 +1,74 @@
+"""Queries read; everything else is refused and changes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from analysis.sql import RefusedError, query
+from grid.results.store import ResultsStore
+
+EVIL = [
+    "DELETE FROM trial",
+    "UPDATE trial SET seed = 1",
+    "INSERT INTO experiment VALUES ('x', 'y')",
+    "DROP VIEW ablation",
+    "DROP TABLE metric",
+    "CREATE TABLE x (y INTEGER)",
+    "CREATE TEMP TABLE x AS SELECT 1",
+    "ALTER TABLE trial ADD COLUMN x INTEGER",
+    "SELECT 1; DELETE FROM metric",
+    "SELECT 1; COMMIT; DELETE FROM metric",
+    "WITH x AS (SELECT 1) DELETE FROM metric",
+    "EXPLAIN ANALYZE DELETE FROM metric",
+    "BEGIN",
+    "COMMIT",
+    "VACUUM",
+    "VACUUM INTO 'copy.db'",
+    "PRAGMA journal_mode=DELETE",
+    "PRAGMA query_only=OFF",
+    "pragma user_version = 3",
+    "ATTACH 'other.db' AS other",
+    "REINDEX",
+    "ANALYZE",
+    "SELECT load_extension('x')",
+    "COPY trial TO '/tmp/x'",
+    "SET default_transaction_read_only = off",
+    "",
+    "nonsense",
+    "SELECT no_such_column FROM trial",
+    "/* SELECT */ DELETE FROM metric",
+]
+
+
+@pytest.mark.parametrize("statement", EVIL)
+def test_what_does_not_only_read_is_refused(
+    url: str,
+    store: ResultsStore,
+    statement: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RefusedError) as caught:
+        query(url, statement)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    assert store.experiment_summary("small")["trials"] == {"done": 9, "failed": 1}
+    assert query(url, "SELECT COUNT(*) AS n FROM metric") == [{"n": 54}]
+
+
+def test_only_postgres_can_delete_in_a_with(url: str) -> None:
+    with pytest.raises(RefusedError):
+        query(url, "WITH gone AS (DELETE FROM metric RETURNING *) SELECT * FROM gone")
+    assert query(url, "SELECT COUNT(*) AS n FROM metric") == [{"n": 54}]
+
+
+def test_queries_give_rows(url: str) -> None:
+    rows = query(
+        url,
+        "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 3) "
+        "SELECT i, 'a%b' LIKE 'a%' AS yes FROM n ORDER BY i",
+    )
+    assert [row["i"] for row in rows] == [1, 2, 3]
+    assert query(url, "  select max(seed) AS s\nfrom trial where method = 'salf_cbm'") == [{"s": 2}]
+    assert query(url, "SELECT id FROM trial WHERE id = 'none'") == []

@@ -1,0 +1,115 @@
+"""Opening: fresh, missing, unreachable, by several processes at once; passwords stay hidden."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from grid.results.database import VIEWS, redacted, view_name
+from grid.results.schema import Base
+from grid.results.store import ResultsStore, ResultsUnreachable
+
+OPEN_AND_COUNT = """
+import sys
+from sqlalchemy import text
+from grid.results.store import ResultsStore
+with ResultsStore.open(sys.argv[1]).reading() as connection:
+    print(connection.scalar(text("SELECT COUNT(*) FROM leaderboard")))
+"""
+
+
+def test_four_processes_open_a_fresh_database_at_once(url: str) -> None:
+    command = [sys.executable, "-c", OPEN_AND_COUNT, url]
+    openers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    outcomes = [opener.communicate(timeout=60) for opener in openers]
+    assert [out.strip() for out, _ in outcomes] == ["0"] * 4, outcomes
+
+
+def test_the_migrations_make_the_models_and_the_views(store: ResultsStore) -> None:
+    with store.reading() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+        views = set(inspect(connection).get_view_names())
+    assert [d for d in differences if "alembic_version" not in str(d)] == []
+    assert views == {view_name(path) for path in VIEWS} >= {"ablation", "leaderboard"}
+
+
+def test_views_are_made_anew_when_their_files_changed(store: ResultsStore, url: str) -> None:
+    with store.writing() as connection:
+        connection.execute(text("DROP VIEW reported_vs_measured"))
+        connection.execute(text("UPDATE view_state SET digest = 'of other files'"))
+    again = ResultsStore.open(url)
+    with again.reading() as connection:
+        assert connection.execute(text("SELECT * FROM reported_vs_measured")).all() == []
+    again.close()
+
+
+def test_opening_an_up_to_date_store_does_without_alembic(store: ResultsStore, url: str) -> None:
+    script = (
+        "import sys; from grid.results.store import ResultsStore; "
+        "ResultsStore.open(sys.argv[1]); print('alembic' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True)
+    assert out.stdout.strip() == "False", out.stderr
+
+
+def test_a_missing_store_is_not_made_when_it_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ResultsUnreachable, match=r"no results store at .*run an experiment first"):
+        ResultsStore.open(f"sqlite:///{tmp_path}/none/results.db", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_database_is_no_store_when_it_must_exist(url: str) -> None:
+    with pytest.raises(ResultsUnreachable, match="run an experiment first"):
+        ResultsStore.open(url, create=False)
+
+
+def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ResultsStore.open("sqlite:///here.db").url == f"sqlite:///{tmp_path}/here.db"
+
+
+def test_a_store_of_newer_code_is_refused(store: ResultsStore, url: str) -> None:
+    with store.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ResultsUnreachable, match="schema 9999 is newer"):
+        ResultsStore.open(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@127.0.0.1:1/x?connect_timeout=2",
+        "postgresql://me@127.0.0.1:1/x?password=s3cret&connect_timeout=2",
+        "mysql://me:s3cret@127.0.0.1/x",
+        "postgresql://me:s3cret@127.0.0.1:port/x",
+        "sqlite:////proc/none/results.db",
+        "sqlite://",
+        "nonsense",
+    ],
+)
+def test_unreachable_is_one_line_without_the_password(url: str) -> None:
+    with pytest.raises(ResultsUnreachable) as caught:
+        ResultsStore.open(url)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:pw@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p/w:x@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://me@host/db?password=pw&x=1", "postgresql://me@host/db?password=***&x=1"),
+        ("run --results postgresql://a:b@c/d --x", "run --results postgresql://a:***@c/d --x"),
+        ('["http://u:p@h", "b@c"]', '["http://u:***@h", "b@c"]'),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)
+def test_redaction(text: str, shown: str) -> None:
+    assert redacted(text) == shown
