@@ -76,19 +76,16 @@ class ClipModel:
         import torch
 
         mean, std = self._statistics
-        pixels = torch.from_numpy(squares).permute(0, 3, 1, 2).float().div(255)
-        return self._embed((pixels - mean) / std)
+        parts = torch.from_numpy(squares).permute(0, 3, 1, 2).split(IMAGES_AT_ONCE)
+        return np.concatenate([self._embed((part.float().div(255) - mean) / std) for part in parts])
 
     def _embed(self, pixels: "torch.Tensor") -> NDArray[np.float32]:
         import torch
 
         self.images_seen += len(pixels)
         with torch.inference_mode():
-            vectors = [
-                self._model.encode_image(part.to(self.device, self.dtype), normalize=True).float().cpu()
-                for part in pixels.split(IMAGES_AT_ONCE)
-            ]
-        return torch.cat(vectors).numpy()
+            parts = pixels.to(self.device, self.dtype).split(IMAGES_AT_ONCE)
+            return _unit(torch.cat([self._model.encode_image(part) for part in parts]))
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors float32 (K, D)."""
@@ -96,5 +93,11 @@ class ClipModel:
 
         tokens: Any = self._tokenize(list(texts)).to(self.device)
         with torch.inference_mode():
-            vectors = self._model.encode_text(tokens, normalize=True)
-        return vectors.float().cpu().numpy()
+            return _unit(self._model.encode_text(tokens))
+
+
+def _unit(vectors: "torch.Tensor") -> NDArray[np.float32]:
+    """Of length 1 in float32, whatever the precision of the model."""
+    from torch.nn.functional import normalize
+
+    return normalize(vectors.float(), dim=-1).cpu().numpy()

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.bags import BagRules, Bags, build_bags
-from components.data import Data, Ids, ragged
-from components.models.mil_v1 import concept_targets
+from components.data import Data, Ids, ragged_vectors
 
 if TYPE_CHECKING:
     from components.methods.seg_mil_cbm import SegMilCbm
@@ -20,13 +19,14 @@ IMAGES_AT_ONCE = 2048  # of which the stored segments are in memory, before the 
 
 @dataclass(frozen=True)
 class BagTensors:
-    """bags; labels, groups int64 (n,); features float32 (n, N, D); targets q float32 (n, N, K)."""
+    """bags; labels, groups int64 (n,); features float32 (n, N, D); similarities float32 (n, N, K): CLIP
+    cosines of segments and concepts."""
 
     bags: Bags
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     features: Tensor
-    targets: Tensor
+    similarities: Tensor
 
     @property
     def valid(self) -> Tensor:
@@ -50,7 +50,7 @@ def read_bags(method: "SegMilCbm", data: Data, ids: Ids) -> BagTensors:
         data.index.labels[rows],
         data.index.groups[rows],
         torch.cat([features for _, features, _ in parts]),
-        torch.cat([targets for _, _, targets in parts]),
+        torch.cat([similarities for _, _, similarities in parts]),
     )
 
 
@@ -69,12 +69,8 @@ def _read_block(method: "SegMilCbm", data: Data, ids: Ids) -> tuple[Bags, Tensor
     embeddings = bags.gather(*_stored(data, "clip_segments", "embedding", ids), images)
     whole = data["images"].array("features", ids)
     features = bags.gather(*_stored(data, "features", "features", ids), whole)
-    targets = concept_targets(
-        torch.from_numpy(embeddings @ texts.T), method.target, method.target_temperature
-    )
-    return bags, torch.from_numpy(features), targets
+    return bags, torch.from_numpy(features), torch.from_numpy(embeddings @ texts.T)
 
 
 def _stored(data: Data, name: str, field: str, ids: Ids) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    lists, counts = ragged(data[name].read(ids, [field])[field])
-    return lists.flatten().to_numpy().reshape(int(counts.sum()), -1), counts
+    return ragged_vectors(data[name].read(ids, [field])[field])

@@ -15,11 +15,36 @@ class MilOutput:
     concepts: Tensor
 
 
+class ConceptTargets(nn.Module):
+    """Targets q (B, N, K) from CLIP cosines (B, N, K).
+
+    `softmax` over concepts at `temperature`; `zscore`: each concept's cosine, standardised by its `mean`
+    and `std` (K,) over the training segments (A6).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, kind: str, temperature: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.kind = kind
+        self.temperature = temperature
+
+    def forward(self, similarities: Tensor) -> Tensor:
+        """The targets of these cosines."""
+        if self.kind == "softmax":
+            return (similarities / self.temperature).softmax(dim=-1)
+        return (similarities - self.mean) / self.std
+
+
 class MilV1(nn.Module):
     """z_i = W_c h_i + b_c; e_i = u tanh(V h_i + d); alpha = softmax(e / tau) over valid segments;
     logits = W sum_i alpha_i z_i + b (spec of SEG-MIL-CBM, A5).
 
-    h is standardised by `mean` and `std` (D,) of the training segments' features.
+    h is standardised by `mean` and `std` (D,) of the training segments' features. `targets` are what the
+    concepts z are trained towards; the logits do not read them.
     """
 
     mean: Tensor
@@ -29,15 +54,16 @@ class MilV1(nn.Module):
         self,
         mean: Tensor,
         std: Tensor,
-        n_concepts: int,
+        targets: ConceptTargets,
         n_classes: int,
         hidden: int,
         temperature: float,
     ) -> None:
         super().__init__()
-        width = len(mean)
+        width, n_concepts = len(mean), len(targets.mean)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.targets = targets
         self.temperature = temperature
         self.concept_layer = nn.Linear(width, n_concepts)
         self.attention_hidden = nn.Linear(width, hidden)
@@ -56,18 +82,6 @@ class MilV1(nn.Module):
         concepts = concepts.masked_fill(~valid[..., None], 0.0)
         pooled = torch.einsum("bn,bnk->bk", attention, concepts)
         return MilOutput(self.classifier(pooled), attention, concepts)
-
-
-def concept_targets(similarities: Tensor, target: str, temperature: float) -> Tensor:
-    """Targets q (B, N, K) from CLIP cosines (B, N, K).
-
-    `softmax` over concepts at `temperature`; `zscore`: the cosines less their mean over concepts, by
-    their standard deviation.
-    """
-    if target == "softmax":
-        return (similarities / temperature).softmax(dim=-1)
-    centred = similarities - similarities.mean(dim=-1, keepdim=True)
-    return centred / centred.std(dim=-1, keepdim=True).clamp_min(1e-6)
 
 
 def concept_cosine(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:

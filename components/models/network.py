@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from components.checkpoints import find_checkpoint
 from components.models.backbone import Statistics
 
 
@@ -54,6 +55,18 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, NDArray[Any]]) -> Non
 def dump_tensors(network: nn.Module) -> dict[str, NDArray[Any]]:
     """All persistent parameters and buffers as arrays."""
     return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
+
+
+def load_trunk(network: Network, checkpoint: str | None) -> None:
+    """Sets the trunk to that of a classifier's state (`trunk.*`), where a checkpoint is given.
+
+    Raises MissingWeights, or RuntimeError if it does not fit.
+    """
+    if checkpoint is not None:
+        state = read_checkpoint(find_checkpoint(checkpoint))
+        prefix = "trunk."
+        trunk = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+        network.trunk.load_state_dict(trunk)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from components.data import Data
 from components.identity import rng
-from components.images import decode, resized
+from components.images import DataError, decode, resized
 from components.models.network import Network, to_pixels
 from components.recipe import Recipe
 
@@ -25,10 +25,13 @@ def train_classifier(
 ) -> None:
     """Trains `network` in place; reports loss and validation accuracy after each epoch.
 
-    Raises FloatingPointError with the step when the loss stops being finite.
+    Raises FloatingPointError with the step when the loss stops being finite, DataError if there is no image.
     """
     images, labels = readable(data, "train", image_size)
+    if len(labels) == 0:
+        raise DataError("no training image can be read")
     network.to(device)
+    network.trunk.requires_grad_(recipe.trainable == "all")
     parameters = list((network.head if recipe.trainable == "head" else network).parameters())
     steps = recipe.epochs * -(-len(labels) // recipe.batch_size)
     optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)

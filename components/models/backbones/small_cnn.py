@@ -25,11 +25,13 @@ class SmallCnn(Backbone):
     def build(self, n_classes: int, image_size: int, seed: int) -> "Network":
         import torch
 
-        from components.models.network import Network
+        from components.models.network import Network, load_trunk
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return Network(self._trunk(), 4 * self.width, n_classes, self.STATISTICS)
+            network = Network(self._trunk(), 4 * self.width, n_classes, self.STATISTICS)
+        load_trunk(network, self.checkpoint)
+        return network
 
     def _trunk(self) -> "nn.Module":
         from torch import nn

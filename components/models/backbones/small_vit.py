@@ -23,10 +23,12 @@ class SmallVit(Backbone):
     def build(self, n_classes: int, image_size: int, seed: int) -> "Network":
         import torch
 
-        from components.models.network import Network
+        from components.models.network import Network, load_trunk
         from components.models.vit_trunk import VitTrunk
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             trunk = VitTrunk(image_size, self.patch_size, self.width, self.depth, self.heads)
-            return Network(trunk, self.width, n_classes, self.STATISTICS)
+            network = Network(trunk, self.width, n_classes, self.STATISTICS)
+        load_trunk(network, self.checkpoint)
+        return network

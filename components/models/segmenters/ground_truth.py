@@ -1,6 +1,8 @@
 """The data set's own masks: the oracle among the segmenters."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +26,18 @@ class GroundTruth(Segmenter):
         if record.mask is None:
             raise FileNotFoundError("the data set's card names no masks")
         truth = self._read(record.mask, image) > 0
-        masks = [truth]
+        found = [truth]
         if record.part_mask is not None:
             parts = self._read(record.part_mask, image)
-            masks += [parts == part for part in np.unique(parts[parts > 0])]
+            found += [parts == part for part in np.unique(parts[parts > 0])]
         if self.background:
-            masks.append(~truth)
-        return np.stack([mask for mask in masks if mask.any()])
+            found.append(~truth)
+        masks = np.stack(found)
+        return masks[masks.any(axis=(1, 2))]
 
-    def _read(self, path: object, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        with Image.open(str(path)) as file:
+    def _read(self, path: Path, image: NDArray[np.uint8]) -> NDArray[Any]:
+        with Image.open(path) as file:
             mask = np.asarray(file)
         if mask.shape != image.shape[:2]:
             raise ValueError(f"mask {mask.shape} does not fit image {image.shape[:2]}")
-        return mask.astype(np.uint8)
+        return mask
