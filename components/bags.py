@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import masks
-from components.data import Column, Ids, ragged
+from components.data import Column, Ids, ragged_vectors
 
 Floats = NDArray[np.float32]
 WHOLE_IMAGE = -1  # stands for the segment (and its concept) where no segment survived
@@ -83,8 +83,7 @@ def build_bags(
     `k_top` concepts of the cosine, its score that cosine (design, section 4).
     """
     table = segments.read(ids, ["height", "width", "counts", "area"])
-    embeddings, counts = ragged(segment_embeddings.read(ids, ["embedding"])["embedding"])
-    vectors = embeddings.flatten().to_numpy().reshape(counts.sum(), -1)
+    vectors, counts = ragged_vectors(segment_embeddings.read(ids, ["embedding"])["embedding"])
     allowed = top_concepts(images @ texts.T, rules.k_top)
     concepts, scores = score_segments(vectors @ texts.T, np.repeat(allowed, counts, axis=0))
     runs, areas = table["counts"].to_pylist(), table["area"].to_pylist()
@@ -122,7 +121,7 @@ def select(
 ) -> list[int]:
     """Positions of the segments that stay, best score first; areas in pixels; `overlap()`: IoU (S, S)."""
     least = masks.in_image_pixels(rules.tau_min_pixels, height, width, rules.pixel_frame)
-    fits = (areas >= least) & (areas <= rules.rho_max * height * width)
+    fits = (areas >= least) & (areas / (height * width) <= rules.rho_max)
     order = [int(i) for i in np.argsort(-scores, kind="stable") if fits[i]]
     if not order:
         return []

@@ -62,10 +62,10 @@ def load_card(name: str) -> Card:
     path = DATASETS / name / CARD
     if not path.is_file():
         raise CardError(f"no data set {name!r}; there is: {', '.join(card_names())}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Card(name=name, **content)
-    except (ValidationError, TypeError) as error:
+    except (ValidationError, TypeError, yaml.YAMLError) as error:
         raise CardError(f"{path.parent.name}/{CARD}: {_first_line(error)}") from error
 
 

@@ -40,7 +40,7 @@ class Column:
         self._dataset = pads.dataset(list(parts), filesystem=filesystem, format="parquet")
         names = self._dataset.schema.names
         self.fields = [name for name in names if name not in {IMAGE_ID, *BOOK_KEEPING}]
-        stored = self._dataset.to_table(columns=[IMAGE_ID])[IMAGE_ID] if parts else pa.array([])
+        stored = self._dataset.to_table(columns=[IMAGE_ID])[IMAGE_ID] if parts else pa.array([], pa.int64())
         self.ids: Ids = np.sort(stored.to_numpy()).astype(np.int64)
         self.failures: dict[int, str] = {}
         for path in failed:
@@ -119,16 +119,19 @@ class Data:
 
 def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
     """A column of n lists of D numbers as (n, D)."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
-    values = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(array), -1)
+    return _matrix(_whole(column))
 
 
-def ragged(column: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
-    """A column of n lists as (all items one after the other, counts (n,))."""
+def ragged_vectors(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """A column of n lists of vectors as (all vectors one after the other (m, D), counts (n,))."""
+    array = _whole(column)
+    return _matrix(array.flatten()), np.diff(array.offsets.to_numpy()).astype(np.int64)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
-    return array.flatten(), np.diff(array.offsets.to_numpy()).astype(np.int64)
+    return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
+
+
+def _matrix(array: pa.FixedSizeListArray) -> NDArray[Any]:
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, array.type.list_size)

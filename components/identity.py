@@ -37,6 +37,8 @@ def canonical(value: Any) -> Any:
 def _canonical_float(value: float) -> int | float:
     if not math.isfinite(value):
         raise ValueError(f"{value} cannot be part of an identity")
+    if value.is_integer():
+        return int(value)
     rounded = float(f"{value:.12g}")
     return int(rounded) if rounded.is_integer() else rounded
 

@@ -49,7 +49,7 @@ class ImageIndex:
         return replace(self, **{name: getattr(self, name)[selected] for name in names})
 
     def limited(self, images_per_split: int) -> "ImageIndex":
-        """At most `images_per_split` images of each split, the groups' shares kept.
+        """At most `images_per_split` images of each split, the groups' shares kept; but one of each group.
 
         The choice is the same on every machine: a fixed stream ranks the images of each group.
         """
@@ -87,10 +87,17 @@ def inside(root: Path, relative: str) -> str:
 
 def decode(path: Path) -> NDArray[np.uint8]:
     """The image as RGB uint8 (H, W, 3); OSError if it cannot be read whole, ValueError if too large."""
-    with Image.open(path) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+    except Exception as error:  # a broken file makes Pillow's plugins raise SyntaxError and others
+        raise OSError(f"broken image file: {error}") from error
 
 
 def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

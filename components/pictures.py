@@ -1,8 +1,11 @@
 """Explanations as pictures: the image, its regions tinted by weight, and what each says."""
 
+import textwrap
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import find_boundaries
 
 from components.method import Explanation
@@ -59,11 +62,12 @@ def _tinted(
 
 
 def _number(pen: ImageDraw.ImageDraw, mask: NDArray[np.bool_], text: str) -> None:
-    rows, columns = np.nonzero(mask)
-    if len(rows):
-        place = (float(np.median(columns)) - 4, float(np.median(rows)) - 6)
-        pen.text(place, text, fill=PAPER, stroke_width=2, stroke_fill=INK)
+    """Writes the number where the region is widest, so that it lies inside."""
+    if mask.any():
+        depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        row, column = np.unravel_index(int(depth.argmax()), mask.shape)
+        pen.text((int(column) - 4, int(row) - 6), text, fill=PAPER, stroke_width=2, stroke_fill=INK)
 
 
 def _wrapped(text: str, width: int = 46) -> str:
-    return text if len(text) <= width else f"{text[:width]}\n      {text[width : 2 * width]}"
+    return "\n      ".join(textwrap.wrap(text, width, max_lines=2, placeholder=" ..."))

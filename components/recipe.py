@@ -11,7 +11,7 @@ class Recipe:
     """AdamW with a one-cycle schedule on the training split, cross-entropy, no use of groups (ERM).
 
     learning_rate: the peak; trainable: `all`, or `head` (the trunk stays as its checkpoint is);
-    hue: colour jitter, images get a random rotation of their hue by up to this share of a turn.
+    hue: colours are turned about the grey axis by up to this share of a full turn, at random per image.
     """
 
     epochs: Annotated[int, Ge(1)] = 15

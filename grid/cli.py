@@ -17,9 +17,10 @@ from grid.plan import Plan
 from grid.plan_view import show_plan
 from grid.planning import plan_of
 from grid.progress import console
+from grid.refused import Refused
 from grid.results.database import ResultsUnreachable
 from grid.results.store import IdentityClash
-from grid.run import REFUSED, SOMETHING_FAILED, Refused, Request, run
+from grid.run import REFUSED, SOMETHING_FAILED, Request, run
 from grid.spec import Spec, SpecError, load_spec
 from grid.storage import StorageError
 from grid.world import World, open_world

@@ -3,21 +3,24 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from components.stage import ColumnStage
 from grid.home import in_ray_job
+from grid.plan import PlannedStage, PlannedTrial
 from grid.provenance import COMMIT, ROOT, commit
-from grid.spec import MethodResources, StageResources
+from grid.refused import Refused
+from grid.spec import MethodResources, Spec, StageResources
 
 IO_CPUS = 0.25  # of a task that reads or writes; a pool must leave room for at least one
 ENVIRONMENT = ("CONCEPTGRID_", "MALLOC_", "AWS_", "HF_", "OMP_")  # prefixes that workers get too
 
 
-class ClusterError(RuntimeError):
+class ClusterError(Refused):
     """The cluster cannot do what is asked; one line says what is short."""
 
 
@@ -71,8 +74,25 @@ def replicas_for(resources: StageResources, total: Mapping[str, float]) -> int:
     return wanted
 
 
-def require_room(resources: MethodResources, total: Mapping[str, float]) -> None:
-    """ClusterError if one trial asks for more than the cluster has."""
+def preflight(
+    spec: Spec,
+    stages: Sequence[PlannedStage],
+    trials: Sequence[PlannedTrial],
+    total: Mapping[str, float],
+) -> None:
+    """ClusterError if one of these stages or trials could never run on the cluster."""
+    for kind, is_column in {(s.stage.kind, isinstance(s.stage, ColumnStage)) for s in stages}:
+        resources = spec.resources.stage(kind)
+        if is_column:
+            replicas_for(resources, total)
+        else:
+            require_room(resources, total, f"stage {kind}")
+    for method in {trial.method_name for trial in trials}:
+        require_room(spec.resources.method(method), total, f"a trial of {method}")
+
+
+def require_room(resources: MethodResources | StageResources, total: Mapping[str, float], what: str) -> None:
+    """ClusterError if `what` asks for more than the cluster has."""
     for name, wanted in (("CPU", resources.num_cpus), ("GPU", resources.num_gpus)):
         if wanted > total.get(name, 0.0):
-            raise ClusterError(f"a trial needs {wanted:g} {name}; the cluster has {total.get(name, 0.0):g}")
+            raise ClusterError(f"{what} needs {wanted:g} {name}; the cluster has {total.get(name, 0.0):g}")

@@ -11,7 +11,6 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from components.stage import TensorStage
 from grid.artifacts import ArtifactStore
-from grid.cluster import require_room
 from grid.datasets import Dataset
 from grid.pipeline import (
     StageFailed,
@@ -262,7 +261,6 @@ def run_trials(
 
     for method, source in proposals.items():
         resources = plan.spec.resources.method(method)
-        require_room(resources, cluster)
         exhausted = False
         while not exhausted:
             exhausted = _run_tuner(plan, source, recorder, store, resources, cluster, name, show)

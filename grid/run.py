@@ -17,15 +17,12 @@ from grid.planning import plan_of
 from grid.progress import Display
 from grid.provenance import command_line, commit
 from grid.recorder import Recorder
+from grid.refused import Refused
 from grid.spec import Spec
 from grid.tracking import Mirror, needs_mirror
 from grid.world import World
 
 DONE, SOMETHING_FAILED, REFUSED = 0, 1, 2  # exit status
-
-
-class Refused(ValueError):  # noqa: N818  reads as the message does
-    """The command stops before any work; one line says why."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +84,14 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
         git_commit=head,
         git_dirty=dirty,
     )
-    status = "interrupted"
+    status = "failed"
     with _mirror(request) as mirror, _terminated_as_interrupted():
         recorder = Recorder(world.results, world.store, launch_id, mirror.submit)
         try:
             failed = _work(request, plan, recorder, launch_id, display)
             status = "failed" if failed else "done"
         except KeyboardInterrupt:
+            status = "interrupted"
             display.say("interrupted; the same command goes on where it stopped")
         finally:
             recorder.interrupt()
@@ -114,7 +112,7 @@ def _mirror(request: Request) -> Iterator[Mirror]:
 
 def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, display: Display) -> bool:
     """Stages, then trials, on a cluster; whether anything failed or is missing in the end."""
-    from grid.cluster import cluster
+    from grid.cluster import cluster, preflight
     from grid.launch import Heartbeat, run_stages, run_trials
     from grid.planning import proposals_of
 
@@ -126,6 +124,7 @@ def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, disp
     heartbeat = Heartbeat(world.results, launch_id)
     try:
         with cluster(request.address) as resources:
+            preflight(plan.spec, plan.needed_stages(trials), trials, resources)
             failed = run_stages(plan, trials, world.store, world.results, resources, display)
             runnable = _without_failed_stages(trials, failed, recorder)
             proposals = proposals_of(plan, runnable, world)

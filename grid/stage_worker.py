@@ -165,7 +165,7 @@ def _joined(table: pa.Table, good: np.ndarray[Any, Any], outcome: Outcome | None
     rows = pa.array(np.where(succeeded, np.cumsum(succeeded) - 1, 0), mask=~succeeded)
     for name, values in (outcome.columns if outcome else {}).items():
         columns[name] = values.take(rows)
-    first = np.arange(count) == 0
+    first = np.arange(count) == (np.argmax(succeeded) if count else 0)  # a row that is stored
     columns[MODEL_INPUTS] = pa.array(np.where(first, outcome.model_inputs if outcome else 0, 0))
     columns[SECONDS] = pa.array(np.where(first, seconds, 0.0))
     columns[DEVICE_BATCH] = pa.array([outcome.device_batch if outcome else 0] * count, pa.int64())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class MilOutput:
-    """logits (B, C); attention (B, N), zero where invalid, rows sum to 1; concepts z (B, N, K)."""
+    """logits (B, C); attention (B, N), rows sum to 1; concepts z (B, N, K). Zero where invalid."""
 
     logits: Tensor
     attention: Tensor

@@ -43,8 +43,8 @@ class Network(nn.Module):
 
 
 def to_pixels(images: NDArray[np.uint8], device: str) -> Tensor:
-    """uint8 (B, H, W, 3) as uint8 (B, 3, H, W) on the device."""
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()
+    """uint8 (B, H, W, 3) as uint8 (B, 3, H, W) on the device, channels last in memory."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, NDArray[Any]]) -> None:

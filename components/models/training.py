@@ -30,7 +30,7 @@ def train_classifier(
     images, labels = readable(data, "train", image_size)
     if len(labels) == 0:
         raise DataError("no training image can be read")
-    network.to(device)
+    network.to(memory_format=torch.channels_last).to(device)  # faster for convolutions, on CPU too
     network.trunk.requires_grad_(recipe.trainable == "all")
     parameters = list((network.head if recipe.trainable == "head" else network).parameters())
     steps = recipe.epochs * -(-len(labels) // recipe.batch_size)
@@ -71,14 +71,23 @@ def _step(
 
 
 def augmented(pixels: Tensor, hue: float, stream: np.random.Generator) -> Tensor:
-    """Each image uint8 (B, 3, H, W) mirrored half of the time; hue turned by U(-hue, hue) per batch of 8."""
+    """Images uint8 or float (B, 3, H, W) in 0..255, each mirrored half of the time and its colours turned
+    about the grey axis by U(-hue, hue) of a full turn."""
     flip = torch.from_numpy(stream.random(len(pixels)) < 0.5).to(pixels.device)
     pixels = torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
     if hue == 0:
         return pixels
-    from torchvision.transforms.v2.functional import adjust_hue
+    angles = torch.from_numpy(stream.uniform(-hue, hue, len(pixels))).to(pixels.device) * 2 * torch.pi
+    return torch.einsum("bij,bjhw->bihw", hue_rotations(angles.float()), pixels.float())
 
-    return torch.cat([adjust_hue(part, stream.uniform(-hue, hue)) for part in pixels.split(8)])
+
+def hue_rotations(angles: Tensor) -> Tensor:
+    """Rotations (B, 3, 3) of RGB about the grey axis by angles (B,) in radians (Rodrigues' formula)."""
+    axis = torch.full((3,), 3**-0.5, device=angles.device)
+    cross = torch.linalg.cross(torch.eye(3, device=angles.device), axis.expand(3, 3)).T
+    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    eye = torch.eye(3, device=angles.device)
+    return cos * eye - sin * cross + (1 - cos) * torch.outer(axis, axis)
 
 
 def _batches(n: int, size: int, stream: np.random.Generator) -> Iterator[NDArray[np.int64]]:

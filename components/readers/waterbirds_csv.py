@@ -43,11 +43,15 @@ class WaterbirdsCsv:
         return table.sort_values("img_id", ignore_index=True)
 
     def _check(self, table: pd.DataFrame, root: Path, card: Card) -> None:
+        if not pd.api.types.is_integer_dtype(table["img_id"]):
+            raise DataError(f"{root / METADATA}: img_id must be whole numbers")
         if table["img_id"].duplicated().any():
             raise DataError(f"{root / METADATA} has an img_id twice")
+        if table["img_filename"].isna().any():
+            raise DataError(f"{root / METADATA}: img_filename is empty in a row")
         limits = {"y": len(card.classes), "place": len(card.places), "split": len(SPLITS)}
         for column, limit in limits.items():
-            if not table[column].between(0, limit - 1).all():
+            if not table[column].isin(range(limit)).all():
                 raise DataError(f"{root / METADATA}: {column} must be 0..{limit - 1}")
         for name in table["img_filename"]:
             inside(root, name)

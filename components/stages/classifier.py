@@ -47,10 +47,12 @@ def load_network(
 ) -> "Network":
     """The network in evaluation mode: with the classifier's weights (`tensors["classifier"]`) if there is
     one, else with the backbone's own checkpoint and no meaningful head."""
+    import torch
+
     from components.models.network import load_tensors
 
     n_classes = 1 if classifier is None else classifier.n_classes
     network = backbone.build(n_classes, image_size, seed=0)
     if classifier is not None:
         load_tensors(network, tensors["classifier"])
-    return network.to(device).eval()
+    return network.to(memory_format=torch.channels_last).to(device).eval()

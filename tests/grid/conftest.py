@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,5 +93,5 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    yield Shell(tmp_path / "home", tmp_path / "counted.log")
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "home", tmp_path / "counted.log")

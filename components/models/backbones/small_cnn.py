@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallCnn(Backbone):
-    """Four 3x3 convolutions of strides 2, 2, 2, 1 with batch norm, `width` to 4 `width` channels.
-
-    With width 16: 64 features, about 65 thousand parameters.
-    """
+    """Six 3x3 convolutions with batch norm, of width, width, 2 width, 2 width, 4 width, 4 width channels;
+    the first has stride 2, and maximum pooling by 2 follows the second and the fourth. With width 16: 64
+    features, 72 thousand parameters."""
 
     width: Annotated[int, Ge(1)] = 16
 
@@ -38,12 +37,16 @@ class SmallCnn(Backbone):
 
         layers: list[nn.Module] = []
         before = 3
-        for factor, stride in ((1, 2), (2, 2), (4, 2), (4, 1)):
+        for factor, stride, pools in (
+            (1, 2, False),
+            (1, 1, True),
+            (2, 1, False),
+            (2, 1, True),
+            (4, 1, False),
+            (4, 1, False),
+        ):
             after = factor * self.width
-            layers += [
-                nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-            ]
+            layers += [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)] if pools else [nn.ReLU()]
             before = after
         return nn.Sequential(*layers)

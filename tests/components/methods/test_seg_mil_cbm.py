@@ -1,0 +1,321 @@
+"""SEG-MIL-CBM from drawn images through all its stages, and on columns that are made up."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.bags import WHOLE_IMAGE
+from components.card import load_card
+from components.data import Data
+from components.images import DataError, ImageIndex
+from components.methods.seg_mil_cbm import SELECTIONS, SegMilCbm
+from components.models.backbones.small_cnn import SmallCnn
+from components.models.clip import Clip
+from components.models.mil_bags import read_bags
+from components.models.mil_training import run_head
+from components.models.segmenters.ground_truth import GroundTruth
+from components.readers.waterbirds_csv import WaterbirdsCsv
+from components.recipe import Recipe
+from components.stage import fixed_size_lists, ragged_lists
+from tests.world import column, draw_waterbirds, run_stages, segment_columns
+
+CARD = load_card("toybirds").model_copy(update={"image_size": 48})
+CONCEPTS = CARD.vocabulary()
+SEED = 5
+WIDTH = 8
+
+
+def silent(step, **metrics):
+    pass
+
+
+def values(metrics):
+    return {(m.name, m.split, m.group, m.selection): m.value for m in metrics}
+
+
+def restricted(data, index=None, **changes):
+    """The same data set with some of its parts replaced."""
+    parts = {"columns": data._columns, "tensors": data._tensors, **changes}
+    return Data(data.card, index or data.index, **parts)
+
+
+@pytest.fixture(scope="module")
+def method(tiny_clip):
+    return SegMilCbm(
+        clip=Clip(checkpoint=str(tiny_clip)),
+        segmenter=GroundTruth(),
+        backbone=SmallCnn(width=4),
+        recipe=Recipe(epochs=4, batch_size=8, learning_rate=1e-2),
+        epochs=20,
+        learning_rate=1e-2,
+        batch_size=16,
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn(method, tmp_path_factory):
+    """All stages run on 72 drawn images, of which one of the test split is cut short."""
+    root = draw_waterbirds(tmp_path_factory.mktemp("data"), per_group=6)
+    index = WaterbirdsCsv().read(root, CARD)
+    broken = index.path(int(np.flatnonzero(index.splits == "test")[3]))
+    broken.write_bytes(broken.read_bytes()[:200])
+    return run_stages(method.stages(CARD, SEED), CARD, index, tmp_path_factory.mktemp("columns"))
+
+
+@pytest.fixture(scope="module")
+def fitted(method, drawn):
+    return method.fit(drawn, SEED, silent)
+
+
+def test_it_learns_what_the_images_show(method, drawn, fitted):
+    found = values(method.evaluate(fitted, drawn))
+    assert found["average_accuracy", "val", "all", "last"] >= 0.9
+    for selection in SELECTIONS:
+        assert found["average_accuracy", "test", "all", selection] >= 0.85
+
+
+def test_the_failed_image_is_wrong_and_only_that(method, drawn, fitted):
+    test = drawn.split("test")
+    usable = drawn.usable(test.ids)
+    assert (~usable).sum() == 1
+    right = method.predict(fitted, drawn, test.ids[usable]).argmax(axis=1) == test.labels[usable]
+    found = values(method.evaluate(fitted, drawn))
+    assert found["average_accuracy", "test", "all", "last"] == pytest.approx(right.sum() / len(test.ids))
+    dropping = values(method.evaluate(fitted, restricted(drawn, on_failed="drop")))
+    assert dropping["average_accuracy", "test", "all", "last"] == pytest.approx(right.mean())
+
+
+def test_the_seed_decides_the_metrics(method, drawn, fitted):
+    again, other = method.fit(drawn, SEED, silent), method.fit(drawn, SEED + 1, silent)
+    assert values(method.evaluate(again, drawn)) == values(method.evaluate(fitted, drawn))
+    assert all(np.array_equal(fitted.tensors[name], again.tensors[name]) for name in fitted.tensors)
+    name = "last/classifier.weight"
+    assert not np.array_equal(fitted.tensors[name], other.tensors[name])
+
+
+def relabelled(data, split, seed=0):
+    index, rows = data.index, np.flatnonzero(data.index.splits == split)
+    labels, groups = index.labels.copy(), index.groups.copy()
+    turned = np.random.default_rng(seed).permutation(rows)
+    labels[rows], groups[rows] = labels[turned], groups[turned]
+    assert (labels != index.labels).any()
+    return restricted(data, replace(index, labels=labels, groups=groups))
+
+
+def test_labels_of_the_test_split_never_reach_the_fit(method, drawn, fitted):
+    blind = method.fit(relabelled(drawn, "test"), SEED, silent)
+    assert blind.tensors.keys() == fitted.tensors.keys()
+    assert all(np.array_equal(fitted.tensors[name], blind.tensors[name]) for name in fitted.tensors)
+
+
+def test_labels_of_validation_choose_but_do_not_train(method, drawn, fitted):
+    other = method.fit(relabelled(drawn, "val"), SEED, silent)
+    last = [name for name in fitted.tensors if name.startswith("last/")]
+    assert all(np.array_equal(fitted.tensors[name], other.tensors[name]) for name in last)
+    trained = method.fit(relabelled(drawn, "train"), SEED, silent)
+    assert not np.array_equal(
+        fitted.tensors["last/classifier.weight"], trained.tensors["last/classifier.weight"]
+    )
+
+
+def test_the_bag_rules_are_the_knobs(method, drawn):
+    ids = drawn.split("train").ids
+    few = read_bags(replace(method, bag_size=2, k_top=1), drawn, ids)
+    assert few.features.shape[:2] == (len(ids), 2)
+    for row in range(len(ids)):
+        assert len(set(few.bags.concepts[row][few.bags.valid[row]])) == 1
+    assert read_bags(replace(method, rho_max=1e-9), drawn, ids).bags.fallback.all()
+
+
+def test_whole_image_bags_have_the_images_features(method, drawn):
+    ids = drawn.split("train").ids
+    bags = read_bags(replace(method, rho_max=1e-9, bag_size=3), drawn, ids)
+    np.testing.assert_array_equal(bags.features[:, 0], drawn["images"].array("features", ids))
+    cosines = drawn["clip_images"].array("embedding", ids) @ drawn.tensors("clip_texts")["embedding"].T
+    np.testing.assert_allclose(bags.similarities[:, 0], cosines, atol=1e-6)
+    assert (bags.features[:, 1:] == 0).all()
+
+
+def test_explanations_name_regions_of_the_image(method, drawn, fitted):
+    usable = drawn.split("test").ids[drawn.usable(drawn.split("test").ids)]
+    ids = usable[[4, 0]]
+    for image_id, explanation in zip(ids, method.explain(fitted, drawn, ids), strict=True):
+        assert explanation.image_id == image_id
+        assert explanation.masks.shape[1:] == (48, 48)
+        assert explanation.weights.sum() == pytest.approx(1, abs=1e-5)
+        assert len(explanation.masks) == len(explanation.weights) == len(explanation.captions)
+        assert {c for caption in explanation.captions for c in caption.split(", ")} <= set(CONCEPTS)
+        logits = method.predict(fitted, drawn, np.array([image_id]))
+        assert explanation.title.startswith(CARD.classes[int(logits.argmax())])
+
+
+def test_explained_masks_are_the_bags_segments(method, drawn, fitted):
+    ids = drawn.split("val").ids[:2]
+    bags = read_bags(method, drawn, ids).bags
+    for row, explanation in enumerate(method.explain(fitted, drawn, ids)):
+        areas = drawn["segments"].read(ids, ["area"])["area"][row].as_py()
+        chosen = bags.segments[row][bags.valid[row]]
+        expected = [48 * 48 if i == WHOLE_IMAGE else areas[i] for i in chosen]
+        assert explanation.masks.sum(axis=(1, 2)).tolist() == expected
+
+
+def test_nothing_to_explain_and_failed_images_give_no_explanation(method, drawn, fitted):
+    test = drawn.split("test").ids
+    assert method.explain(fitted, drawn, test[~drawn.usable(test)]) == []
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    """Columns without any model: in one segment of each image the label shows, in the others noise; the
+    cosines of concepts follow another direction of the features."""
+    folder, stream = tmp_path_factory.mktemp("made_up"), np.random.default_rng(0)
+    n, counts = 240, np.random.default_rng(1).integers(1, 5, 240)
+    labels, ids = stream.integers(0, 2, n), np.arange(n) * 2
+    masks = []
+    for count in counts:
+        whole = np.zeros((count, 8, 8), bool)
+        whole[np.arange(count), :, :] = np.arange(8) // 2 == np.arange(count)[:, None, None]
+        masks.append(whole)
+    features = stream.standard_normal((counts.sum(), WIDTH)).astype(np.float32)
+    first = np.cumsum(counts) - counts
+    features[first, 0] = 6 * labels - 3
+    features[:, 1] = 0
+    features[first, 1] = 4
+    texts = np.eye(len(CONCEPTS), dtype=np.float32)
+    mixing = stream.standard_normal((WIDTH, len(CONCEPTS))).astype(np.float32)
+    seen = features @ mixing
+    clip = 0.2 + 0.02 * seen
+    whole_clip, whole = clip[first], features[first]
+
+    def stored(name, fields):
+        return column(folder / name, [pa.table({"image_id": ids, **fields})])
+
+    def ragged(array):
+        return ragged_lists(fixed_size_lists(array), counts.tolist())
+
+    columns = {
+        "segments": stored("segments", segment_columns(masks)),
+        "clip_segments": stored("clip_segments", {"embedding": ragged(clip)}),
+        "features": stored("features", {"features": ragged(features)}),
+        "clip_images": stored("clip_images", {"embedding": fixed_size_lists(whole_clip)}),
+        "images": stored("images", {"features": fixed_size_lists(whole)}),
+    }
+    splits = np.array(["train"] * 4 + ["val", "test"], object)[np.arange(n) % 6]
+    paths = np.array([f"{i}.png" for i in ids], object)
+    groups = labels * 2 + stream.integers(0, 2, n)
+    names = tuple(f"{y} on {p}" for y in CARD.classes for p in CARD.places)
+    index = ImageIndex(folder, ids, paths, labels, groups, splits, CARD.classes, names)
+    return Data(CARD, index, columns, {"clip_texts": {"embedding": texts}})
+
+
+FAST = SegMilCbm(tau_min_pixels=0, rho_max=1, epochs=40, learning_rate=1e-2, batch_size=64, weight_decay=0)
+
+
+def last(method, data, name, split="test"):
+    fitted = method.fit(data, 0, silent)
+    return values(method.evaluate(fitted, data))[name, split, "all", "last"]
+
+
+def test_attention_finds_the_segment_that_decides(made_up):
+    """A9.9: it lies on the segment in which the label shows, more than its share of the bag."""
+    fitted = FAST.fit(made_up, 0, silent)
+    bags = read_bags(FAST, made_up, made_up.split("test").ids)
+    attention = run_head(FAST.head(fitted), bags)[1].attention.numpy()
+    on_it = attention[bags.bags.segments == 0]
+    several = bags.bags.valid.sum(axis=1) > 1
+    assert on_it[several].mean() > 1.5 * (1 / bags.bags.valid.sum(axis=1))[several].mean()
+    found = values(FAST.evaluate(fitted, made_up))
+    assert found["average_accuracy", "test", "all", "last"] >= 0.95
+    assert found["segments_per_bag", "test", "all", "last"] == pytest.approx(2.5, abs=0.4)
+    entropies = [
+        last(replace(FAST, attention_temperature=t), made_up, "attention_entropy") for t in (0.1, 10.0)
+    ]
+    assert entropies[0] < found["attention_entropy", "test", "all", "last"] < entropies[1]
+
+
+@pytest.mark.parametrize("target", ["softmax", "zscore"])
+def test_the_concept_loss_aligns_above_the_best_constant(made_up, target):
+    """A9.6: with and without lambda the runs differ above what a constant vector reaches."""
+    gains = [
+        last(replace(FAST, target=target, lambda_concept=weight), made_up, "concept_cosine_above_constant")
+        for weight in (0.0, 1.0)
+    ]
+    assert gains[0] < 0.1 < gains[1]
+
+
+def test_diagnostics_lie_in_their_ranges(made_up):
+    found = values(FAST.evaluate(FAST.fit(made_up, 0, silent), made_up))
+    for split in ("val", "test"):
+        value = {name: found[name, split, "all", "last"] for name in (
+            "concept_cosine", "attention_entropy", "attention_concentrated", "whole_image_fallback",
+        )}  # fmt: skip
+        assert -1 <= value["concept_cosine"] <= 1
+        assert 0 <= value["attention_entropy"] <= np.log(4)
+        assert 0 < value["attention_concentrated"] <= 1
+        assert value["whole_image_fallback"] == 0
+
+
+def test_every_epoch_is_reported_and_a_candidate(made_up):
+    steps = []
+    fitted = FAST.fit(made_up, 0, lambda step, **metrics: steps.append((step, metrics)))
+    assert [step for step, _ in steps] == list(range(FAST.epochs))
+    assert steps[-1][1]["train_loss"] < steps[0][1]["train_loss"]
+    best = max(metrics["val_average_accuracy"] for _, metrics in steps)
+    found = values(FAST.evaluate(fitted, made_up))
+    assert found["average_accuracy", "val", "all", "val_average"] == pytest.approx(best)
+    worst = max(metrics["val_worst_group_accuracy"] for _, metrics in steps)
+    assert found["worst_group_accuracy", "val", "all", "val_worst_group"] == pytest.approx(worst)
+    assert found["average_accuracy", "val", "all", "last"] == pytest.approx(
+        steps[-1][1]["val_average_accuracy"]
+    )
+
+
+def test_each_number_is_reported_once(made_up):
+    metrics = FAST.evaluate(FAST.fit(made_up, 0, silent), made_up)
+    counts = Counter((m.name, m.split, m.group, m.selection) for m in metrics)
+    assert set(counts.values()) == {1}
+
+
+def without(data, split):
+    index = data.index
+    return restricted(data, index.rows(index.splits != split))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_data_set_without_validation_images(made_up):
+    data = without(made_up, "val")
+    short = replace(FAST, epochs=2)
+    fitted = short.fit(data, 0, silent)
+    for name in ("classifier.weight", "concept_layer.weight"):
+        np.testing.assert_array_equal(fitted.tensors[f"val_average/{name}"], fitted.tensors[f"last/{name}"])
+    found = values(short.evaluate(fitted, data))
+    assert np.isnan(found["average_accuracy", "val", "all", "last"])
+    assert np.isfinite(found["average_accuracy", "test", "all", "val_average"])
+
+
+def test_a_data_set_without_training_images(made_up):
+    with pytest.raises(DataError, match="no training image"):
+        FAST.fit(without(made_up, "train"), 0, silent)
+
+
+def test_one_training_image_is_enough(made_up):
+    """With one segment, of which no deviation can be estimated."""
+    index, train = made_up.index, made_up.split("train").ids
+    alone = train[read_bags(FAST, made_up, train).bags.valid.sum(axis=1) == 1][0]
+    rows = (index.splits != "train") | (index.image_ids == alone)
+    data = restricted(made_up, index.rows(rows))
+    fitted = replace(FAST, epochs=1, target="zscore").fit(data, 0, silent)
+    assert all(np.isfinite(value).all() for value in fitted.tensors.values())
+
+
+def test_a_loss_that_is_not_a_number_stops(made_up):
+    with pytest.raises(FloatingPointError, match="step"):
+        replace(FAST, learning_rate=1e30).fit(made_up, 0, silent)
+
+
+def test_random_features_are_refused():
+    with pytest.raises(ValueError, match="random"):
+        SegMilCbm(recipe=None)

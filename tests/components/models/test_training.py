@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from components.card import Card
+from components.data import Data
+from components.images import DataError, ImageIndex
+from components.models.backbones.small_cnn import SmallCnn
+from components.models.network import dump_tensors
+from components.models.training import _batches, augmented, hue_rotations, predict, readable, train_classifier
+from components.recipe import Recipe
+
+SIDE = 16
+CARD = Card(
+    name="colours", title="", source="", licence="", layout="none", image_size=SIDE, classes=("red", "blue")
+)
+RECIPE = Recipe(epochs=5, batch_size=16, learning_rate=1e-2)
+
+
+def colours(root, n=80):
+    """Noisy red or blue pictures; every fifth is for validation."""
+    stream = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    for i, label in enumerate(labels):
+        image = stream.integers(0, 120, (SIDE, SIDE, 3))
+        image[..., 2 * label] += 100
+        Image.fromarray(image.astype(np.uint8)).save(root / f"{i}.png")
+    splits = np.where(np.arange(n) % 5 == 0, "val", "train").astype(object)
+    paths = np.array([f"{i}.png" for i in range(n)], object)
+    return ImageIndex(root, np.arange(n), paths, labels, labels, splits, CARD.classes, CARD.classes)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return Data(CARD, colours(tmp_path))
+
+
+def train(data, seed=0, recipe=RECIPE, network=None):
+    network = network or SmallCnn(width=4).build(2, SIDE, seed)
+    steps = []
+    train_classifier(network, data, recipe, SIDE, seed, "cpu", lambda step, **m: steps.append((step, m)))
+    return network, steps
+
+
+def test_a_separable_problem_is_learnt(data):
+    network, steps = train(data)
+    images, labels = readable(data, "val", SIDE)
+    assert (predict(network, images, "cpu").argmax(axis=1) == labels).mean() >= 0.95
+    assert [step for step, _ in steps] == list(range(5))
+    assert steps[-1][1]["loss"] < 0.5 * steps[0][1]["loss"]
+    assert steps[-1][1]["val_average_accuracy"] >= 0.95
+    assert not network.training
+
+
+def test_the_seed_decides_every_bit(data):
+    first = dump_tensors(train(data, seed=1)[0])
+    torch.manual_seed(99)
+    np.random.seed(99)
+    again, other = dump_tensors(train(data, seed=1)[0]), dump_tensors(train(data, seed=2)[0])
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["head.weight"], other["head.weight"])
+    start = SmallCnn(width=4).build(2, SIDE, 1)
+    shuffled = dump_tensors(train(data, seed=3, network=start)[0])
+    assert not np.array_equal(first["head.weight"], shuffled["head.weight"])
+
+
+def test_a_head_alone_leaves_the_trunk_as_it_was(data):
+    network = SmallCnn(width=4).build(2, SIDE, 0)
+    before = dump_tensors(network)
+    after = dump_tensors(train(data, recipe=Recipe(epochs=1, trainable="head"), network=network)[0])
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}
+    assert all(parameter.grad is None for parameter in network.trunk.parameters())
+
+
+def test_labels_of_other_splits_are_not_read(data):
+    network, _ = train(data)
+    rows = data.index.splits != "train"
+    data.index.labels[rows] = 1 - data.index.labels[rows]
+    other, _ = train(data)
+    np.testing.assert_array_equal(network.head.weight.detach(), other.head.weight.detach())
+
+
+def test_a_loss_that_is_not_a_number_stops(data):
+    network = SmallCnn(width=4).build(2, SIDE, 0)
+    torch.nn.init.constant_(network.head.weight, float("nan"))
+    with pytest.raises(FloatingPointError, match="step 0"):
+        train(data, network=network)
+
+
+def test_unreadable_images_are_left_out(data):
+    whole = readable(data, "train", SIDE)
+    assert len(whole[1]) == 64
+    lost = data.split("train").ids[[0, 7]]
+    for image_id in lost:
+        path = data.index.root / f"{image_id}.png"
+        path.write_bytes(path.read_bytes()[:40])
+    images, labels = readable(data, "train", SIDE)
+    keep = ~np.isin(data.split("train").ids, lost)
+    np.testing.assert_array_equal(images, whole[0][keep])
+    np.testing.assert_array_equal(labels, whole[1][keep])
+    train(data, recipe=Recipe(epochs=1))
+
+
+def test_nothing_to_train_on_is_said(data):
+    data.index.splits[data.index.splits == "train"] = "test"
+    with pytest.raises(DataError, match="no training image"):
+        train(data)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 63, 64, 100])
+def test_batches_hold_every_image_once_and_never_one_alone(size):
+    batches = list(_batches(64, size, np.random.default_rng(0)))
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(64))
+    assert min(len(batch) for batch in batches[-1:]) > 1
+    assert max(len(batch) for batch in batches) <= size + 1
+
+
+def test_mirroring_keeps_or_turns_each_image():
+    pixels = torch.randint(0, 256, (200, 3, 4, 4), dtype=torch.uint8)
+    out = augmented(pixels, 0.0, np.random.default_rng(0))
+    turned = torch.tensor([bool((a == b.flip(-1)).all()) for a, b in zip(out, pixels, strict=True)])
+    assert all((a == b).all() for a, b in zip(out[~turned], pixels[~turned], strict=True))
+    assert 70 < int(turned.sum()) < 130
+
+
+def test_hues_turn_about_the_grey_axis():
+    angles = np.linspace(-np.pi, np.pi, 7)
+    axis = np.ones(3) / np.sqrt(3)
+    expected = Rotation.from_rotvec(angles[:, None] * axis).as_matrix()
+    np.testing.assert_allclose(hue_rotations(torch.from_numpy(angles).float()), expected, atol=1e-6)
+    third = hue_rotations(torch.tensor([2 * np.pi / 3])) @ torch.tensor([1.0, 0, 0])
+    np.testing.assert_allclose(third, [[0, 1, 0]], atol=1e-6)  # red becomes green
+
+
+def test_turned_images_keep_grey_and_length_and_differ_from_each_other():
+    grey = torch.full((9, 3, 4, 4), 90, dtype=torch.uint8)
+    np.testing.assert_allclose(augmented(grey, 0.5, np.random.default_rng(0)), grey, atol=1e-3)
+    red = torch.zeros(9, 3, 4, 4, dtype=torch.uint8)
+    red[:, 0] = 200
+    out = augmented(red, 0.1, np.random.default_rng(0))
+    np.testing.assert_allclose(out.norm(dim=1), 200, rtol=1e-5)
+    turns = torch.acos(((3 * out[:, 0, 0, 0] / 200 - 1) / 2).clamp(-1, 1)) / (2 * torch.pi)
+    assert turns.max() <= 0.1 + 1e-4
+    assert len(turns.unique()) == 9

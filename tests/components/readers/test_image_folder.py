@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.card import Card
+from components.images import DataError
+from components.readers.image_folder import ImageFolder
+
+CARD = Card(
+    name="folders", title="", source="", licence="", layout="image_folder", image_size=8, classes=("b", "a")
+)
+
+
+def write(root, split, name, count):
+    for number in range(count):
+        path = root / split / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path, "train", name, 30)
+        write(tmp_path, "test", name, 4)
+    (tmp_path / "train" / "a" / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def test_labels_follow_the_card_and_not_the_alphabet(root):
+    index = ImageFolder().read(root, CARD)
+    for path, label, group in zip(index.paths, index.labels, index.groups, strict=True):
+        assert CARD.classes[label] == path.split("/")[1]
+        assert group == label
+    assert len(index) == 68
+
+
+def test_without_a_validation_folder_a_tenth_of_training_is_kept_apart(root):
+    index, again = ImageFolder().read(root, CARD), ImageFolder().read(root, CARD)
+    val = index.splits == "val"
+    assert val.sum() == 6
+    assert all(path.startswith("train/") for path in index.paths[val])
+    assert (index.splits == "train").sum() == 54
+    assert (index.splits[[p.startswith("test/") for p in index.paths]] == "test").all()
+    np.testing.assert_array_equal(index.splits, again.splits)
+
+
+def test_a_validation_folder_is_taken_as_it_is(root):
+    write(root, "val", "a", 3)
+    index = ImageFolder().read(root, CARD)
+    assert sorted(index.paths[index.splits == "val"]) == ["val/a/0.png", "val/a/1.png", "val/a/2.png"]
+    assert (index.splits == "train").sum() == 60
+
+
+def test_a_class_without_images_and_a_way_out_are_refused(root, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "x.png"
+    Image.new("RGB", (8, 8)).save(outside)
+    (root / "train" / "a" / "link.png").symlink_to(outside)
+    with pytest.raises(DataError, match="outside"):
+        ImageFolder().read(root, CARD)
+    with pytest.raises(DataError, match="train/c"):
+        ImageFolder().read(root, CARD.model_copy(update={"classes": ("a", "b", "c")}))
+
+
+def test_cifar_photographs(test_data):
+    root = test_data("cifar10-mini")
+    classes = tuple(sorted(path.name for path in (root / "train").iterdir()))
+    index = ImageFolder().read(root, CARD.model_copy(update={"classes": classes}))
+    counts = {split: int((index.splits == split).sum()) for split in ("train", "val", "test")}
+    assert counts == {"train": 2700, "val": 300, "test": 1000}
+    assert np.bincount(index.labels[index.splits == "test"]).tolist() == [100] * 10

@@ -1,0 +1,88 @@
+"""What holds of every segmenter, whatever files there are (spec of SEG-MIL-CBM, A9.7 and A9.8)."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.checkpoints import MissingWeights
+from components.images import decode
+from components.models.segmenter import Segmenter
+from components.stage import ImageRecord
+from grid.names import component_class, names
+from tests.world import draw_bird
+
+PHOTOGRAPHS = 3
+
+
+@pytest.fixture(params=names(Segmenter.FOLDER))
+def segment(request):
+    """`segment(image, record)` of one segmenter with its default knobs."""
+    segmenter = component_class(Segmenter.FOLDER, request.param)()
+
+    def run(image, record):
+        try:
+            return segmenter.segment(image, record)
+        except MissingWeights as error:
+            pytest.skip(str(error))
+
+    return run
+
+
+def drawn(folder, side=60, trim=0):
+    image, mask = draw_bird(1, 0, side, 4)
+    image, mask = image[: side - trim], mask[: side - trim]
+    Image.fromarray(image).save(folder / "image.png")
+    Image.fromarray(mask).save(folder / "mask.png")
+    return image, ImageRecord(1, folder / "image.png", folder / "mask.png")
+
+
+def check(masks, image):
+    assert masks.dtype == bool
+    assert masks.shape[1:] == image.shape[:2]
+    assert len(masks) >= 1
+    assert masks.any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize(("side", "trim"), [(60, 0), (61, 24), (33, 1)])
+def test_masks_fit_the_image(segment, tmp_path, side, trim):
+    image, record = drawn(tmp_path, side, trim)
+    check(segment(image, record), image)
+
+
+def test_images_without_colour_or_content(segment, tmp_path):
+    image, record = drawn(tmp_path)
+    for odd in (image.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, 2), np.zeros_like(image)):
+        check(segment(odd, record), odd)
+
+
+def test_real_photographs(segment, test_data):
+    root = test_data("seg-mini")
+    for path in sorted((root / "images").iterdir())[:PHOTOGRAPHS]:
+        image = decode(path)
+        check(segment(image, ImageRecord(1, path, root / "masks" / f"{path.stem}.png")), image)
+
+
+def test_the_same_image_gives_the_same_masks(segment, tmp_path):
+    image, record = drawn(tmp_path)
+    before = image.copy()
+    np.testing.assert_array_equal(segment(image, record), segment(image, record))
+    np.testing.assert_array_equal(image, before)
+    image.setflags(write=False)
+    np.testing.assert_array_equal(segment(image, record), segment(before, record))
+
+
+def test_the_label_is_not_known(segment, tmp_path):
+    """Neither by name nor through the folder that an image lies in."""
+    assert {field.name for field in dataclasses.fields(ImageRecord)} == {
+        "image_id",
+        "path",
+        "mask",
+        "part_mask",
+    }
+    image, record = drawn(tmp_path)
+    elsewhere = shutil.copytree(tmp_path, tmp_path / "another class")
+    moved = ImageRecord(99, elsewhere / "image.png", elsewhere / "mask.png")
+    np.testing.assert_array_equal(segment(image, moved), segment(image, record))

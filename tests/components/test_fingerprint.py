@@ -1,0 +1,96 @@
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from components.card import load_card
+from components.fingerprint import FileHashes, fingerprint
+from components.readers.waterbirds_csv import WaterbirdsCsv
+from tests.world import draw_waterbirds
+
+CARD = load_card("toybirds")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return draw_waterbirds(tmp_path / "data", per_group=1, side=12)
+
+
+@pytest.fixture
+def of(tmp_path):
+    """Fingerprint of what lies at a root, remembered hashes included."""
+    return lambda root: fingerprint(WaterbirdsCsv().read(root, CARD), FileHashes(tmp_path / "memory.json"))
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    later = path.stat().st_mtime_ns + 1_000_000_000
+    os.utime(path, ns=(later, later))
+
+
+def edit_first_row(path, column, value):
+    header, first, *rest = path.read_text().splitlines()
+    cells = first.split(",")
+    cells[header.split(",").index(column)] = value(cells[header.split(",").index(column)])
+    path.write_text("\n".join([header, ",".join(cells), *rest]))
+
+
+def test_it_does_not_change_with_the_root_or_the_order_of_rows(root, of, tmp_path):
+    before = of(root)
+    moved = shutil.copytree(root, tmp_path / "elsewhere" / "name")
+    header, *rows = (moved / "metadata.csv").read_text().splitlines()
+    (moved / "metadata.csv").write_text("\n".join([header, *reversed(rows)]))
+    assert of(moved) == before == of(root)
+
+
+@pytest.mark.parametrize("folder", ["", "masks", "parts"])
+def test_one_byte_of_an_image_or_mask_changes_it(root, of, folder):
+    before = of(root)
+    flip_a_byte(sorted((root / folder / "0").glob("*.png"))[0])
+    assert of(root) != before
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("y", lambda y: str(1 - int(y))),
+        ("place", lambda p: str(1 - int(p))),
+        ("split", lambda s: str((int(s) + 1) % 3)),
+        ("img_id", lambda i: str(int(i) + 10_000)),
+    ],
+)
+def test_one_cell_of_the_metadata_changes_it(root, of, column, value):
+    before = of(root)
+    edit_first_row(root / "metadata.csv", column, value)
+    assert of(root) != before
+
+
+def test_a_missing_file_changes_it_and_does_not_stop(root, of):
+    before = of(root)
+    sorted((root / "masks" / "1").glob("*.png"))[0].unlink()
+    assert of(root) != before
+
+
+def test_a_smaller_index_has_another_one(root, tmp_path):
+    index, hashes = WaterbirdsCsv().read(root, CARD), FileHashes(tmp_path / "memory.json")
+    whole = fingerprint(index, hashes)
+    assert fingerprint(index.rows(np.arange(len(index) - 1)), hashes) != whole
+    others = [
+        replace(index, part_masks=None),
+        replace(index, labels=1 - index.labels),
+        replace(index, groups=index.groups[::-1]),
+        replace(index, classes=index.classes[::-1]),
+    ]
+    assert whole not in {fingerprint(other, hashes) for other in others}
+
+
+def test_files_are_hashed_once(root, tmp_path, monkeypatch):
+    hashes = FileHashes(tmp_path / "memory.json")
+    index = WaterbirdsCsv().read(root, CARD)
+    before = fingerprint(index, hashes)
+    monkeypatch.setattr("hashlib.file_digest", lambda *a: pytest.fail("a file was read again"))
+    assert fingerprint(index, FileHashes(tmp_path / "memory.json")) == before

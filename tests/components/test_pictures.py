@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from components.method import Explanation
+from components.pictures import CAPTION_WIDTH, SIDE, draw
+from tests.world import draw_bird
+
+IMAGE, BIRD = draw_bird(0, 0, 96, 3)
+
+
+def panels(masks, weights, captions=None):
+    captions = captions or tuple("concept" for _ in masks)
+    picture = draw(IMAGE, Explanation(1, "title", masks, np.asarray(weights), captions))
+    assert picture.shape == (SIDE, 2 * SIDE + CAPTION_WIDTH, 3)
+    assert picture.dtype == np.uint8
+    return np.split(picture.astype(int), [SIDE, 2 * SIDE], axis=1)
+
+
+def redness(panel):
+    return panel[..., 0] - panel[..., 2]
+
+
+def test_the_heaviest_region_is_tinted_and_the_rest_is_grey():
+    photograph, tinted, captions = panels(np.stack([BIRD, ~BIRD]), [0.9, 0.0])
+    bird = np.asarray([[BIRD[y * 96 // SIDE, x * 96 // SIDE] for x in range(SIDE)] for y in range(SIDE)])
+    assert redness(tinted)[bird].mean() > 80
+    assert abs(redness(tinted)[~bird].mean()) < 5
+    assert (captions < 128).any()
+    assert abs(photograph.mean() - IMAGE.mean()) < 2
+
+
+def test_a_number_lies_inside_its_region_also_where_the_region_is_a_ring():
+    ring = np.ones((96, 96), bool)
+    ring[16:80, 16:80] = False
+    photograph, with_ring, _ = panels(ring[None], [1.0])
+    hole = (slice(45, 179), slice(45, 179))
+    grey = photograph[hole].mean(axis=2, keepdims=True)
+    assert abs(with_ring[hole] - grey).max() <= 1  # nothing is written there
+    assert (with_ring == 20).all(axis=2).any()  # the number's outline
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [-1.0, -2.0], [1e-30, 0.0]])
+def test_weights_without_evidence_draw_nothing_strange(weights):
+    for panel in panels(np.stack([BIRD, ~BIRD]), weights, ("a" * 200, "many words " * 20)):
+        assert ((panel >= 0) & (panel <= 255)).all()

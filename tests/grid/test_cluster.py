@@ -1,0 +1,135 @@
+"""The cluster path: what would hang is refused, the cluster file is Ray's, and a submitted job runs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from grid.cluster import ClusterError, replicas_for, require_room
+from grid.home import HomeError
+from grid.spec import MethodResources, StageResources
+from grid.submit import submit
+from tests.grid.conftest import ROOT, Shell
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "expected"),
+    [
+        ({}, {"CPU": 8}, 7),
+        ({}, {"CPU": 2}, 1),
+        ({"num_cpus": 0.75}, {"CPU": 2}, 1),
+        ({"num_cpus": 0.75, "replicas": 2}, {"CPU": 2}, 2),
+        ({"num_gpus": 1}, {"CPU": 16, "GPU": 4}, 4),
+        ({"num_gpus": 0.5}, {"CPU": 16, "GPU": 2}, 4),
+    ],
+)
+def test_replicas_fit_the_cluster(
+    resources: dict[str, float], cluster: dict[str, float], expected: int
+) -> None:
+    assert replicas_for(StageResources(**resources), cluster) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "reason"),
+    [
+        ({"replicas": 2}, {"CPU": 2}, "do not leave"),
+        ({"replicas": 9}, {"CPU": 8}, "do not leave"),
+        ({}, {"CPU": 1}, "do not leave"),
+        ({"num_gpus": 1}, {"CPU": 8}, "needs 1 GPU; the cluster has 0"),
+    ],
+)
+def test_what_would_hang_without_a_word_is_refused(
+    resources: dict[str, float], cluster: dict[str, float], reason: str
+) -> None:
+    with pytest.raises(ClusterError, match=reason):
+        replicas_for(StageResources(**resources), cluster)  # type: ignore[arg-type]
+
+
+def test_a_trial_that_never_fits_is_refused() -> None:
+    with pytest.raises(ClusterError, match="needs 4 CPU"):
+        require_room(MethodResources(num_cpus=4), {"CPU": 2}, "a trial")
+
+
+def test_rays_own_validator_accepts_the_cluster_file() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text())))
+
+
+def test_submit_needs_a_home_that_outlives_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for home in (None, "runs"):
+        monkeypatch.delenv("CONCEPTGRID_HOME", raising=False)
+        if home:
+            monkeypatch.setenv("CONCEPTGRID_HOME", home)
+        with pytest.raises(HomeError, match="absolute path"):
+            submit(Path("experiments/demo.yaml"), [], "http://127.0.0.1:1", sys.executable, wait=True)
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """A Ray head on this machine's loopback; gives a function that runs `ray …` with the same settings."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": "/tmp"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    ray = str(Path(sys.executable).parent / "ray")
+
+    def run(*arguments: str, **extra: str) -> str:
+        done = subprocess.run(
+            [ray, *arguments],
+            env={**environment, **extra},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    start = (
+        "start",
+        "--head",
+        "--port=26379",
+        "--dashboard-port=28265",
+        "--num-cpus=2",
+        "--node-ip-address=127.0.0.1",
+    )
+    run(*start, "--include-dashboard=true", "--disable-usage-stats")
+    yield run
+    run("stop", "--force")
+
+
+@pytest.mark.slow
+def test_a_submitted_job_fills_the_results_store(
+    head: Callable[..., str], birds: Path, tmp_path: Path, shell: Shell
+) -> None:
+    overrides = [
+        "--set", f"datasets.0.root={birds}", "--set", "seeds=[0]", "--set", "methods.1.recipe.epochs=1",
+        "--set", "methods.0.recipe.epochs=1", "--set", "methods.2.recipe.epochs=1",
+        "--set", "methods.1.k_top=5", "--set", "methods.1.tau_min_pixels=256", "--set", "methods.1.lambda_concept=0",
+        "--set", "methods.2.tau_iou=0.8", "--set", "methods.2.lambda_concept=0", "--set", "methods.2.tau_min_pixels=256",
+    ]  # fmt: skip
+    log = head(
+        "job", "submit", "--address", "http://127.0.0.1:28265", "--working-dir", ".",
+        "--runtime-env-json", f'{{"env_vars": {{"CONCEPTGRID_HOME": "{shell.home}"}}}}',
+        "--", sys.executable, "-m", "grid", "run", "experiments/demo.yaml", *overrides,
+    )  # fmt: skip
+    assert "succeeded" in log
+    trials = shell.sql("SELECT method, status, git_commit FROM trial")
+    assert len(trials) == 3
+    assert {trial["status"] for trial in trials} == {"done"}
+    assert all(trial["git_commit"] for trial in trials), (
+        "the hash of the uploaded package stands for the commit"
+    )
+    assert (shell.home / "mlflow.db").exists()
+
+    # without a home, the job refuses before any work
+    without = {k: v for k, v in shell.environment.items() if k != "CONCEPTGRID_HOME"}
+    refused = subprocess.run(
+        [sys.executable, "-m", "grid", "run", "experiments/demo.yaml"],
+        cwd=tmp_path, env={**without, "PYTHONPATH": str(ROOT), "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert refused.returncode == 2

@@ -1,0 +1,223 @@
+"""The life cycle of a launch's trials with a fake executor: milliseconds instead of Ray Tune."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components.card import load_card
+from components.fingerprint import FileHashes
+from grid.artifacts import ArtifactStore
+from grid.datasets import Dataset
+from grid.launch import Ended, Feed
+from grid.optuna_search import OptunaProposals
+from grid.plan import Plan, PlannedTrial, make_plan
+from grid.proposals import Proposals, Rest
+from grid.recorder import Recorder
+from grid.results import history
+from grid.results.store import ResultsStore
+from grid.single import task_of
+from grid.spec import parse_spec
+
+CARD = load_card("toybirds")
+
+
+class World:
+    """Stores of one test, and a plan over a data set that is never read."""
+
+    def __init__(self, folder: Path, **content: Any) -> None:
+        self.results = ResultsStore.open(f"sqlite:///{folder / 'results.db'}")
+        self.store = ArtifactStore(str(folder / "artifacts"))
+        self.folder, self.content = folder, content
+        self.executed: list[str] = []
+
+    def plan(self) -> Plan:
+        spec = parse_spec({"name": "t", "datasets": ["toybirds"], **self.content}, "t.yaml")
+        hashes = FileHashes(self.folder / "hashes.json")
+        with self.results.reading() as connection:
+            finished = history.finished_configs(connection, "t")
+        datasets = [Dataset(CARD, None, None, "fingerprint")]
+        return make_plan(spec, datasets, hashes, lambda k: True, self.results.statuses, {}, finished)
+
+    def recorder(self) -> Recorder:
+        launch = self.results.begin_launch("t", spec="", plan={}, command="")
+        return Recorder(self.results, self.store, launch, lambda trial_id: None)
+
+    def report(self, trial_id: str, attempt: int, value: float = 0.5) -> dict[str, Any]:
+        """What a worker leaves when a trial has ended."""
+        folder = f"trials/{trial_id}/{attempt}"
+        metric = {
+            "name": "average_accuracy",
+            "value": value,
+            "split": "val",
+            "group": "all",
+            "selection": "last",
+            "step": None,
+        }
+        report = {
+            "trial": trial_id, "attempt": attempt, "metrics": [metric], "n_failed": 0, "on_failed": "wrong",
+            "pictures": [], "seconds": 0.1, "provenance": {}, "uri": self.store.storage.child(folder),
+        }  # fmt: skip
+        self.store.storage.write_json(f"{folder}/manifest.json", report)
+        return report
+
+    def execute(
+        self,
+        plan: Plan,
+        proposals: Proposals,
+        outcome: Callable[[Any], float | str | None],
+        stop_after: int = 10_000,
+    ) -> Recorder:
+        """Runs what the feed gives. outcome(task): a value, an error, or None for a worker that dies."""
+        recorder = self.recorder()
+        feed = Feed(proposals, recorder, lambda t, a: task_of(plan, t, a), 1000)
+        ended = Ended(recorder, self.store, lambda: None)
+        for number in range(stop_after):
+            config = feed.suggest(str(number))
+            if not isinstance(config, dict):
+                break
+            trial = SimpleNamespace(config=config)
+            for task in config["tasks"]:
+                self.executed.append(task.id)
+                value = outcome(task)
+                if value is None:
+                    ended.on_trial_error(0, [], trial)
+                    break
+                if isinstance(value, str):
+                    ended.on_trial_result(0, [], trial, {"failed_trial": task.id, "failure": value})
+                else:
+                    report = self.report(task.id, task.attempt, value)
+                    name = report["uri"].removeprefix(self.store.storage.child(""))
+                    ended.on_trial_result(0, [], trial, {"manifest": f"{name}/manifest.json"})
+            feed.on_trial_complete(str(number))
+        return recorder
+
+    def enter(self, trials: Sequence[PlannedTrial]) -> None:
+        self.results.enter("t", [trial.entry() for trial in trials])
+
+    def statuses(self, plan: Plan) -> list[str]:
+        return [self.results.statuses([t.id])[t.id] for t in plan.trials]
+
+
+GRID = {"methods": [{"method": "standard"}], "seeds": [0, 1, 2, 3]}
+
+
+def test_failures_do_not_stop_the_grid_and_run_again_next_time(tmp_path: Path) -> None:
+    world = World(tmp_path, **GRID)
+    plan = world.plan()
+    world.enter(plan.trials)
+    bad, dead = plan.trials[1].id, plan.trials[2].id
+    outcome = lambda task: {bad: "ValueError: no", dead: None}.get(task.id, 0.5)  # noqa: E731
+    recorder = world.execute(plan, Rest(plan.to_run), outcome)
+    assert world.statuses(plan) == ["done", "failed", "failed", "done"]
+    assert recorder.failed[bad] == "ValueError: no"
+    assert "worker died" in world.results.trial(dead)["error"]
+    assert not recorder.running
+
+    again = world.plan()
+    assert [trial.id for trial in again.to_run] == [bad, dead]
+    world.execute(again, Rest(again.to_run), lambda task: 0.7)
+    assert world.statuses(plan) == ["done"] * 4
+    assert world.executed.count(plan.trials[0].id) == 1
+    assert world.results.trial(bad)["attempt"] == 2
+
+
+def test_a_driver_that_dies_leaves_its_trial_to_the_next(tmp_path: Path) -> None:
+    world = World(tmp_path, **GRID)
+    plan = world.plan()
+    world.enter(plan.trials)
+
+    class Killed(BaseException):
+        pass
+
+    def outcome(task: Any) -> float:
+        if len(world.executed) == 3:
+            world.report(task.id, task.attempt, 0.9)  # the worker had just written its report
+            raise Killed
+        return 0.5
+
+    with pytest.raises(Killed):
+        world.execute(plan, Rest(plan.to_run), outcome)
+    third = plan.trials[2].id
+    assert world.results.trial(third)["status"] == "running"
+    world.results.interrupt([third])  # what heal() does when the driver's process is gone
+
+    recovered = world.recorder().recover([t.id for t in world.plan().to_run])
+    assert recovered == {third}, "a report that was written is recorded, not computed again"
+    assert world.statuses(plan) == ["done", "done", "done", "pending"]
+    assert world.results.trial(third)["metrics"][0]["value"] == 0.9
+
+
+def test_two_launches_share_the_trials_and_run_none_twice(tmp_path: Path) -> None:
+    world = World(tmp_path, **GRID)
+    plan = world.plan()
+    world.enter(plan.trials)
+    other = world.recorder()
+    assert other.claim(plan.trials[0].id) == 1
+    world.execute(plan, Rest(plan.to_run), lambda task: 0.5)
+    assert plan.trials[0].id not in world.executed
+    assert world.statuses(plan) == ["running", "done", "done", "done"]
+
+
+SEARCH = {
+    "methods": [
+        {
+            "method": "seg_mil_cbm",
+            "clip": {"checkpoint": "datasets/toybirds/clip"},
+            "segmenter": ["slic", {"name": "slic", "n_segments": 50}],
+            "k_top": [3, 5, 10],
+            "lambda_concept": {"low": 0.0, "high": 1.0},
+        }
+    ],
+    "seeds": [0, 1],
+    "search": {"kind": "optuna", "trials": 24, "seed": 0},
+}
+
+
+def optuna_run(world: World, stop_after: int = 10_000) -> Plan:
+    plan = world.plan()
+
+    def value_of(group: Sequence[PlannedTrial]) -> float | None:
+        with world.results.reading() as connection:
+            values = history.metric_values(
+                connection, [t.id for t in group], "average_accuracy", "val", "last"
+            )
+        return sum(values) / len(values) if len(values) == len(group) else None
+
+    proposals = OptunaProposals(plan, plan.finished, value_of, world.enter)
+    world.execute(plan, proposals, lambda task: 1 - (task.method.lambda_concept - 0.3) ** 2, stop_after)
+    return plan
+
+
+def test_optuna_runs_its_budget_of_distinct_trials_and_learns(tmp_path: Path) -> None:
+    world = World(tmp_path, **SEARCH)
+    plan = optuna_run(world)
+    assert len(world.executed) == len(set(world.executed)) == 24
+    with world.results.reading() as connection:
+        finished = history.finished_configs(connection, "t")
+    assert len(finished) == 24
+    values = [config["lambda_concept"] for _, config in finished[::2]]
+    assert [config["lambda_concept"] for _, config in finished[1::2]] == values, "both seeds of each"
+    assert min(abs(value - 0.3) for value in values) < 0.1
+    keys = {key for t in plan.trials for key in t.closure}
+    assert keys == set(plan.stages), "no proposal needed a stage that the plan did not have"
+    assert world.plan().done == 24
+    optuna_run(world)
+    assert len(world.executed) == 24, "the same command again proposes nothing new"
+
+
+def test_optuna_resumes_from_the_results_store(tmp_path: Path) -> None:
+    world = World(tmp_path, **SEARCH)
+    optuna_run(world, stop_after=5)
+    assert len(world.executed) == 10
+    optuna_run(world)
+    assert len(world.executed) == len(set(world.executed)) == 24
+
+
+def test_optuna_stops_when_the_space_is_exhausted(tmp_path: Path) -> None:
+    small = {**SEARCH["methods"][0], "lambda_concept": 0.1, "k_top": [3, 5], "segmenter": "slic"}  # type: ignore[index]
+    world = World(tmp_path, **{**SEARCH, "methods": [small]})
+    optuna_run(world)
+    assert len(set(world.executed)) == len(world.executed) == 4

@@ -1,0 +1,259 @@
+"""Search spaces, planning and identity, without Ray and without data on disk."""
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.card import load_card
+from components.fingerprint import FileHashes
+from components.identity import configuration
+from components.images import ImageIndex
+from components.methods.seg_mil_cbm import SegMilCbm
+from grid.datasets import Dataset
+from grid.plan import Plan, make_plan
+from grid.search import candidates
+from grid.space import build, parse_space
+from grid.spec import Spec, SpecError, load_spec, parse_spec
+
+CARD = load_card("toybirds")
+
+
+def spec(**content: Any) -> Spec:
+    return parse_spec({"name": "t", "datasets": ["toybirds"], **content}, "t.yaml")
+
+
+def dataset(fingerprint: str = "f", n: int = 10) -> Dataset:
+    index = ImageIndex(
+        root=Path("/data"),
+        image_ids=np.arange(n),
+        paths=np.array([f"{i}.jpg" for i in range(n)], dtype=object),
+        labels=np.zeros(n, np.int64),
+        groups=np.zeros(n, np.int64),
+        splits=np.array(["train"] * n, dtype=object),
+        classes=("a", "b"),
+        group_names=("a", "b"),
+    )
+    return Dataset(CARD, Path("/data"), index, fingerprint)
+
+
+def plan(tmp_path: Path, content: Spec, done: tuple[str, ...] = (), cached: tuple[str, ...] = ()) -> Plan:
+    return make_plan(
+        content,
+        [dataset()],
+        FileHashes(tmp_path / "hashes.json"),
+        cached.__contains__,
+        lambda ids: {i: "done" for i in ids if i in done},
+        {},
+        [],
+    )
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=4, unique=True),
+    st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=4, unique=True),
+    st.lists(st.sampled_from(["slic", "felzenszwalb", "ground_truth"]), min_size=1, max_size=3, unique=True),
+)
+def test_a_grid_is_the_product_of_its_lists(
+    k_top: list[int], tau_iou: list[float], segmenters: list[str]
+) -> None:
+    block = {"method": "seg_mil_cbm", "k_top": k_top, "tau_iou": tau_iou, "segmenter": segmenters}
+    found = candidates(spec(methods=[block]), CARD).methods
+    assert all(isinstance(method, SegMilCbm) for method in found)
+    assert [(m.k_top, m.tau_iou, configuration(m)["segmenter"]["name"]) for m in found] == list(
+        dict.fromkeys(itertools.product(k_top, tau_iou, segmenters))
+    )
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "k_top": st.integers(1, 99),
+            "rho_max": st.floats(0.01, 1),
+            "bag_size": st.integers(1, 40),
+            "lambda_concept": st.floats(0, 10),
+            "target": st.sampled_from(["softmax", "zscore"]),
+            "segmenter": st.builds(
+                lambda n, c: {"name": "slic", "n_segments": n, "compactness": c},
+                st.integers(1, 500),
+                st.floats(0.1, 100),
+            ),
+        },
+    )
+)
+def test_a_configuration_survives_being_written_and_read(knobs: dict[str, Any]) -> None:
+    method = build(SegMilCbm, knobs, "here")
+    again = build(SegMilCbm, configuration(method), "here")
+    assert configuration(again) == configuration(method)
+    assert (again.k_top, again.bag_size, again.target) == (method.k_top, method.bag_size, method.target)
+    assert again.segmenter == method.segmenter or configuration(again.segmenter) == configuration(
+        method.segmenter
+    )
+
+
+@given(
+    st.text(max_size=12), st.one_of(st.none(), st.integers(), st.text(max_size=5), st.lists(st.integers()))
+)
+def test_any_unknown_key_is_a_spec_error(key: str, value: Any) -> None:
+    if key in {*Spec.model_fields}:
+        return
+    with pytest.raises(SpecError) as error:
+        spec(methods=[{"method": "standard"}], **{key: value})
+    assert len(str(error.value).splitlines()) == 1 or "\n" in key
+
+
+def test_a_repeated_value_is_one_configuration() -> None:
+    block = {"method": "seg_mil_cbm", "lambda_concept": [1, 1.0, 0.3, 0.1 + 0.2]}
+    assert len(candidates(spec(methods=[block]), CARD).methods) == 2
+
+
+def test_random_search_is_the_same_every_time_and_within_bounds() -> None:
+    block = {
+        "method": "seg_mil_cbm",
+        "k_top": {"low": 3, "high": 15},
+        "lambda_concept": {"low": 0.01, "high": 1.0, "log": True},
+    }
+    content = spec(methods=[block], search={"kind": "random", "trials": 40}, seeds=[0, 1])
+    first, second = candidates(content, CARD).methods, candidates(content, CARD).methods
+    assert first == second
+    assert len(first) == len(set(first)) == 20
+    assert {m.k_top for m in first} <= set(range(3, 16))
+    assert all(0.01 <= m.lambda_concept <= 1 for m in first)
+    assert np.median([m.lambda_concept for m in first]) < 0.5, "drawn on the log scale"
+
+
+def test_a_range_that_changes_a_stage_is_refused() -> None:
+    block = {"method": "standard", "recipe": {"epochs": 3}}
+    nested = {"method": "seg_mil_cbm", "segmenter": ["slic"], "k_top": {"low": 3, "high": 9}}
+    candidates(spec(methods=[block, nested], search={"kind": "optuna", "trials": 4}), CARD)
+    with pytest.raises(SpecError, match="unknown key"):
+        parse_space({"method": "standard", "epochs": {"low": 1, "high": 2}}, 0)
+
+
+def test_read_time_knobs_share_every_stage(tmp_path: Path) -> None:
+    block = {
+        "method": "seg_mil_cbm",
+        "k_top": [3, 5, 10],
+        "tau_min_pixels": [100, 1000],
+        "tau_iou": [0.3, 0.8],
+        "rho_max": [0.5, 0.9],
+        "bag_size": [5, 15],
+        "lambda_concept": [0, 0.1],
+        "clip": {"checkpoint": "datasets/toybirds/clip"},
+    }
+    found = plan(tmp_path, spec(methods=[block]))
+    assert len(found.trials) == 96
+    kinds = [stage.stage.kind for stage in found.stages.values()]
+    assert sorted(kinds) == sorted(set(kinds)), "one stage of each kind"
+    assert len(kinds) == 7
+    assert found.sharing_factor == 96
+    assert found.as_json()["model_passes"] == 5 * 10
+
+
+def test_keys_change_with_all_that_changes_content_and_with_nothing_else(tmp_path: Path) -> None:
+    base = {"method": "seg_mil_cbm", "segmenter": "slic", "clip": {"checkpoint": "datasets/toybirds/clip"}}
+
+    def keys(
+        data: str = "f", seeds: tuple[int, ...] = (0,), extra: dict[str, Any] | None = None, **knobs: Any
+    ) -> dict[str, str]:
+        content = spec(methods=[{**base, **knobs}], seeds=list(seeds), **(extra or {}))
+        hashes = FileHashes(tmp_path / "hashes.json")
+        found = make_plan(content, [dataset(data)], hashes, lambda k: False, lambda i: {}, {}, [])
+        return {stage.stage.kind: key for key, stage in found.stages.items()}
+
+    first = keys()
+    assert keys(extra={"resources": {"stages": {"default": {"batch_size": 7}}}}) == first
+    assert keys(k_top=3, tau_iou=0.1, lambda_concept=0.7, epochs=2) == first
+    changed = lambda other: {kind for kind in first if other[kind] != first[kind]}  # noqa: E731
+    everything = set(first)
+    assert changed(keys(data="g")) == everything - {"clip_texts"}
+    assert changed(keys(seeds=(1,))) == {"classifier", "backbone_images", "backbone_segments"}
+    assert changed(keys(segmenter={"name": "slic", "n_segments": 9})) == {
+        "segments",
+        "clip_segments",
+        "backbone_segments",
+    }
+    assert changed(keys(template="an image of {}")) == {"clip_texts"}
+    assert changed(keys(encode="pool")) == {"backbone_segments"}
+
+
+def test_weights_count_by_content_not_by_path(tmp_path: Path) -> None:
+    content = (Path("datasets/toybirds/clip/open_clip_model.safetensors")).read_bytes()
+    config = (Path("datasets/toybirds/clip/open_clip_config.json")).read_bytes()
+
+    def keys(folder: str, weights: bytes) -> list[str]:
+        path = tmp_path / folder
+        path.mkdir()
+        (path / "open_clip_model.safetensors").write_bytes(weights)
+        (path / "open_clip_config.json").write_bytes(config)
+        block = {"method": "seg_mil_cbm", "clip": {"checkpoint": str(path)}}
+        return list(plan(tmp_path, spec(methods=[block])).stages)
+
+    here, there = keys("here", content), keys("there", content)
+    assert here == there
+    assert (
+        keys("other", content[:-1] + b"\x00" if content[-1:] != b"\x00" else content[:-1] + b"\x01") != here
+    )
+
+
+def test_plan_counts_done_and_cached(tmp_path: Path) -> None:
+    content = spec(methods=[{"method": "standard"}], seeds=[0, 1, 2])
+    fresh = plan(tmp_path, content)
+    assert (fresh.budget, fresh.done, len(fresh.to_run)) == (3, 0, 3)
+    one = fresh.trials[1]
+    again = plan(tmp_path, content, done=(one.id,), cached=tuple(one.closure))
+    assert (again.done, len(again.to_run)) == (1, 2)
+    assert {s.key for s in again.needed_stages(again.to_run)} == set(fresh.stages) - one.closure
+    dropped = plan(tmp_path, spec(methods=[{"method": "standard"}], on_failed="drop"))
+    assert dropped.trials[0].id != fresh.trials[0].id, "dropping failures gives other numbers"
+
+
+def test_what_is_missing_is_unresolved_and_never_cached(tmp_path: Path) -> None:
+    block = {"method": "seg_mil_cbm", "clip": {"checkpoint": "not-there"}}
+    found = make_plan(
+        spec(methods=[block]), [dataset()], FileHashes(tmp_path / "h"), lambda k: True, lambda i: {}, {}, []
+    )
+    assert found.unresolved == ("weights 'not-there'",)
+    unresolved = {s.stage.kind for s in found.stages.values() if s.unresolved}
+    assert unresolved == {"clip_images", "clip_texts", "clip_segments"}
+    assert {found.stages[key].stage.kind for key in found.cached}.isdisjoint(unresolved)
+
+
+def test_planning_imports_no_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; import grid.plan, grid.planning, grid.cli\n"
+        "from grid.spec import load_spec; from grid.search import candidates; from components.card import load_card\n"
+        "candidates(load_spec(Path('experiments/demo.yaml')), load_card('toybirds'))\n"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'open_clip') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_overrides_reach_lists_and_mappings(write_spec: Callable[..., Path]) -> None:
+    path = write_spec(name="o", datasets=["toybirds"], methods=[{"method": "standard"}])
+    changed = load_spec(
+        path, ("seeds=[4, 5]", "datasets.0.images_per_split=7", "search.kind=random", "search.trials=2")
+    )
+    assert changed.seeds == [4, 5]
+    assert changed.datasets[0].images_per_split == 7
+    assert changed.search.trials == 2
+    for wrong in ("datasets.3.root=/x", "seeds", "name.x=1"):
+        with pytest.raises(SpecError, match="--set"):
+            load_spec(path, (wrong,))
+
+
+@pytest.mark.parametrize("path", sorted(Path("experiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_experiment_says_what_it_asks_and_can_be_planned(path: Path) -> None:
+    content = load_spec(path)
+    assert content.name == path.stem
+    assert all([content.question, content.baseline, content.cost, content.expected, content.source])
+    assert candidates(content, load_card(content.datasets[0].name)).methods

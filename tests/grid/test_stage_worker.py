@@ -1,0 +1,160 @@
+"""A stage in a worker, without Ray: failures stay with their image, and memory that runs out halves the batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from components.data import ERROR, IMAGE_ID
+from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Tensors, fixed_size_lists
+from grid.artifacts import ArtifactStore
+from grid.stage_worker import MASK, PART_MASK, PATH, StageActor, StageTask, read_images, run_rows, write_part
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanColour(ColumnStage):
+    """A stage that refuses images that are all black."""
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        def mean(batch: Batch) -> Rows:
+            if any(not image.any() for image in batch.images):
+                raise ValueError("an image is black")
+            values = np.stack([image.mean(axis=(0, 1)) for image in batch.images])
+            return Rows({"mean": fixed_size_lists(values)}, len(batch))
+
+        return mean
+
+
+def batch(values: list[int]) -> Batch:
+    records = [ImageRecord(i, Path(f"{i}.png")) for i in range(len(values))]
+    return Batch(records, [np.full((2, 3, 3), value, np.uint8) for value in values], {})
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_only_the_rows_that_raise_fail(values: list[int]) -> None:
+    outcome = run_rows(MeanColour().load({}, "cpu"), batch(values))
+    assert [error is not None for error in outcome.errors] == [value == 0 for value in values]
+    assert outcome.model_inputs == sum(value > 0 for value in values)
+    if outcome.columns:
+        means = outcome.columns["mean"].combine_chunks().flatten().to_numpy().reshape(-1, 3)
+        np.testing.assert_array_equal(means[:, 0], [value for value in values if value])
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_out_of_memory_halves_the_batch_and_loses_nothing(rows: int, room: int) -> None:
+    stage_map = MeanColour().load({}, "cpu")
+    sizes: list[int] = []
+
+    def small_device(part: Batch) -> Rows:
+        if len(part) > room:
+            raise MemoryError("out of accelerator memory")
+        sizes.append(len(part))
+        return stage_map(part)
+
+    outcome = run_rows(small_device, batch([5] * rows))
+    assert outcome.errors == [None] * rows
+    assert sum(sizes) == outcome.model_inputs == rows
+    assert outcome.device_batch == max(sizes) <= room
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> pa.Table:
+    """Ten images: 2 is truncated, 5 is black, 7 is not there; 3 is grey, 4 has an alpha channel, sizes differ."""
+    stream = np.random.default_rng(0)
+    paths = []
+    for i in range(10):
+        path = tmp_path / f"{i}.{'png' if i == 4 else 'jpg'}"
+        pixels = stream.integers(1, 255, (20 + i, 30, 3), dtype=np.uint8) * (i != 5)
+        mode = {3: "L", 4: "RGBA"}.get(i, "RGB")
+        Image.fromarray(pixels).convert(mode).save(path)
+        paths.append(path)
+    content = paths[2].read_bytes()
+    paths[2].write_bytes(content[: len(content) // 2])
+    paths[7].unlink()
+    nothing = pa.nulls(10, pa.string())
+    return pa.table(
+        {IMAGE_ID: np.arange(10), PATH: [str(p) for p in paths], MASK: nothing, PART_MASK: nothing}
+    )
+
+
+def run_stage(task: StageTask, images: pa.Table, batch_size: int) -> None:
+    actor = StageActor(task, "cpu")
+    decoded = read_images(images, task)
+    outputs = [actor(decoded.slice(i, batch_size)) for i in range(0, len(images), batch_size)]
+    for output in outputs:
+        write_part(output, task)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+def test_each_failure_is_a_row_with_its_reason(images: pa.Table, tmp_path: Path, batch_size: int) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    run_stage(StageTask(MeanColour(), "k", {}, {}, store), images, batch_size)
+    failures = store.failures("k")
+    assert sorted(failures) == [2, 5, 7]
+    assert "truncated" in failures[2].lower()
+    assert "black" in failures[5]
+    assert "FileNotFoundError" in failures[7]
+    np.testing.assert_array_equal(store.stored_ids("k"), np.arange(10))
+    column = store.column("k")
+    assert column.failures == failures
+    assert column.fields == ["mean"]
+    np.testing.assert_array_equal(column.ids, [0, 1, 3, 4, 6, 8, 9])
+    for image_id in column.ids:
+        with Image.open(images[PATH][int(image_id)].as_py()) as image:
+            expected = np.asarray(image.convert("RGB")).mean(axis=(0, 1))
+        np.testing.assert_allclose(column.array("mean", np.array([image_id]))[0], expected)
+    with pytest.raises(KeyError, match="image 2"):
+        column.array("mean", np.array([1, 2]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubled(ColumnStage):
+    """A stage that reads another one."""
+
+    source: MeanColour
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        def double(batch: Batch) -> Rows:
+            means = batch.inputs["source"]["mean"].combine_chunks().flatten().to_numpy().reshape(-1, 3)
+            return Rows({"double": fixed_size_lists(2 * means)}, len(batch))
+
+        return double
+
+
+def test_a_stage_reads_the_rows_of_another_and_inherits_its_failures(
+    images: pa.Table, tmp_path: Path
+) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    source = MeanColour()
+    run_stage(StageTask(source, "first", {}, {}, store), images, 4)
+    shuffled = images.take(np.random.default_rng(1).permutation(10))
+    run_stage(StageTask(Doubled(source=source), "second", {"source": "first"}, {}, store), shuffled, 4)
+    assert sorted(store.failures("second")) == [2, 5, 7]
+    assert "source: ValueError: an image is black" in store.failures("second")[5]
+    ids = store.column("second").ids
+    np.testing.assert_allclose(
+        store.column("second").array("double", ids), 2 * store.column("first").array("mean", ids)
+    )
+
+
+def test_a_part_written_again_replaces_itself(images: pa.Table, tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    task = StageTask(MeanColour(), "k", {}, {}, store)
+    for _ in range(2):
+        run_stage(task, images, 5)
+    np.testing.assert_array_equal(store.stored_ids("k"), np.arange(10))
+    assert store.total("k", "model_inputs") == 7
+    store.forget_failures("k")
+    np.testing.assert_array_equal(store.stored_ids("k"), [0, 1, 3, 4, 6, 8, 9])
+
+
+def test_rows_travel_without_an_error_column_of_their_own(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    store.write_part("k", pa.table({IMAGE_ID: [1], ERROR: pa.nulls(1, pa.string()), "x": [2.0]}))
+    assert store.column("k").fields == ["x"]

@@ -1,0 +1,47 @@
+"""Real photographs and a real network through the same command, in a reduced form."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.grid.conftest import ROOT, Shell
+
+pytestmark = pytest.mark.slow
+
+
+def test_waterpets_runs_end_to_end(test_data: Callable[[str], Path], tmp_path: Path) -> None:
+    shell = Shell(
+        tmp_path / "home",
+        tmp_path / "log",
+        CONCEPTGRID_DATA=str(test_data("waterpets").parent),
+        CONCEPTGRID_WEIGHTS=str(test_data("weights")),
+    )
+    spec = str(ROOT / "experiments" / "waterpets.yaml")
+    reduced = [
+        "--set", "datasets.0.images_per_split=60", "--set", "seeds=[0]",
+        "--set", "methods.1.segmenter=ground_truth", "--set", "methods.1.lambda_concept=0.1",
+    ]  # fmt: skip
+    output = shell.run("grid", "run", spec, *reduced)
+    assert "concepts carry no meaning" in output
+    assert "rebuild it" in output
+
+    trials = shell.sql("SELECT method, status, n_failed, artifacts_uri FROM trial ORDER BY method")
+    assert [(t["method"], t["status"], t["n_failed"]) for t in trials] == [
+        ("seg_mil_cbm", "done", 0),
+        ("standard", "done", 0),
+    ]
+    accuracy = shell.sql(
+        "SELECT value FROM metric JOIN trial ON trial.id = trial_id WHERE method = 'standard' "
+        "AND name = 'average_accuracy' AND split = 'test' AND step IS NULL"
+    )
+    assert accuracy[0]["value"] > 0.6, "real ImageNet features tell cats from dogs, even after 60 images"
+    groups = shell.sql("SELECT DISTINCT group_name FROM metric WHERE name = 'group_accuracy'")
+    assert {g["group_name"] for g in groups} == {"cat on land", "cat on water", "dog on land", "dog on water"}
+    (pictures,) = (
+        Path(t["artifacts_uri"].removeprefix("file://")) for t in trials if t["method"] == "seg_mil_cbm"
+    )
+    captions = json.loads((pictures / "pictures.json").read_text())
+    assert len(captions) == len(os.listdir(pictures / "pictures")) == 8
