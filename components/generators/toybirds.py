@@ -13,8 +13,8 @@ import numpy as np
 from annotated_types import Ge, Le
 from PIL import Image
 
-from components.generators.backgrounds import TEXTURES, background, fogged
-from components.generators.bird_drawing import HORN, PARTS, PLUMAGE, Bird, draw
+from components.drawing.backgrounds import TEXTURES, background, fogged
+from components.drawing.bird_drawing import HORN, PARTS, PLUMAGE, Bird, draw
 from components.identity import rng
 
 __all__ = ["CLASSES", "PARTS", "PLACES", "SPLITS", "Toybirds"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.models.toybirds_views import (
+from components.toybirds_clip.views import (
     Birds,
     Pixels,
     Shown,

@@ -13,10 +13,10 @@ from scipy.stats import binom
 
 from components.generators.toybirds import PARTS, Toybirds
 from components.identity import rng
-from components.models.open_clip_training import load_clip
-from components.models.toybirds_captions import red_circle, segment_crop, whole_image
-from components.models.toybirds_scores import Score, circle_localisation, scores
-from components.models.toybirds_views import caption, circled, crop, load_birds
+from components.toybirds_clip.captions import red_circle, segment_crop, whole_image
+from components.toybirds_clip.scores import Score, circle_localisation, scores
+from components.toybirds_clip.training import load_clip
+from components.toybirds_clip.views import caption, circled, crop, load_birds
 
 FOLDER = Path(__file__).parents[3] / "datasets" / "toybirds"
 CHECKPOINT = f"local-dir:{FOLDER / 'clip'}"

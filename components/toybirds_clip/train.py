@@ -1,4 +1,4 @@
-"""Train the small CLIP of the toy birds: `python -m components.models.train_toybirds_clip`.
+"""Train the small CLIP of the toy birds: `python -m components.toybirds_clip.train`.
 
 Draws its own birds (places balanced, seeds that no experiment uses), trains on half red-circled,
 a quarter plain and a quarter cut-out views, keeps the weights that are best on a validation split
@@ -22,8 +22,7 @@ from torch.nn import functional
 
 from components.generators.toybirds import Toybirds
 from components.identity import rng
-from components.models.open_clip_training import TrainedClip, load_clip
-from components.models.toybirds_captions import (
+from components.toybirds_clip.captions import (
     PHRASINGS,
     Example,
     all_true,
@@ -31,8 +30,9 @@ from components.models.toybirds_captions import (
     segment_crop,
     whole_image,
 )
-from components.models.toybirds_scores import scores
-from components.models.toybirds_views import Birds, caption, load_birds
+from components.toybirds_clip.scores import scores
+from components.toybirds_clip.training import TrainedClip, load_clip
+from components.toybirds_clip.views import Birds, caption, load_birds
 
 LEARNING_RATE = 3e-3
 CONCEPTS = Path("datasets/toybirds/concepts.txt")

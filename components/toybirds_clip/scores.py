@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from components.generators.backgrounds import TEXTURES
-from components.generators.bird_drawing import PLUMAGE
+from components.drawing.backgrounds import TEXTURES
+from components.drawing.bird_drawing import PLUMAGE
 from components.generators.toybirds import PARTS, TYPICAL
-from components.models.toybirds_views import Birds, Pixels, caption, circled, crop
+from components.toybirds_clip.views import Birds, Pixels, caption, circled, crop
 
 GRID = 7  # circle positions per axis
 RADIUS = 32 / 224  # of the image's side, as in SALF-CBM

@@ -1,0 +1,135 @@
+"""Stage throughput: a column stage on Ray Data against a plain PyTorch loop over the same model and images.
+
+Same process budget: the loop is one process with one torch thread and one DataLoader worker that decodes; the
+stage is one replica with one thread, and Ray's tasks decode beside it. Two sizes give the fixed cost of a
+pipeline and the cost of a batch.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from components.card import Card
+from components.identity import configuration
+from components.images import ImageIndex
+from components.models.backbones.torchvision import Torchvision
+from components.stages.backbone_images import BackboneImages
+from components.stages.classifier import load_network
+from grid.artifacts import ArtifactStore
+from grid.cluster import cluster
+from grid.datasets import Dataset
+from grid.pipeline import run_column_stage
+from grid.plan import PlannedStage
+from grid.spec import StageResources
+
+SIZE, BATCH = 224, 32
+REPEATS = 3
+COUNTS = (256, 1024)
+STAGE = BackboneImages(backbone=Torchvision(architecture="squeezenet1_0"), classifier=None, image_size=SIZE)
+CARD = Card(
+    name="photographs", title="", source="", licence="", layout="", image_size=SIZE, classes=("a", "b")
+)
+
+
+def photographs(root: Path, count: int) -> ImageIndex:
+    """JPEGs of SIZE x SIZE with structure at all scales, drawn from a fixed seed."""
+    stream = np.random.default_rng(0)
+    for i in range(count):
+        coarse = Image.fromarray(stream.integers(0, 256, (14, 14, 3), dtype=np.uint8))
+        coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(root / f"{i}.jpg", quality=90)
+    return ImageIndex(
+        root=root,
+        image_ids=np.arange(count),
+        paths=np.array([f"{i}.jpg" for i in range(count)], dtype=object),
+        labels=np.zeros(count, np.int64),
+        groups=np.zeros(count, np.int64),
+        splits=np.array(["test"] * count, dtype=object),
+        classes=("a", "b"),
+        group_names=("a", "b"),
+    )
+
+
+def decoded(path: Path) -> torch.Tensor:
+    """uint8 (H, W, 3)."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB")))
+
+
+class Paths(torch.utils.data.Dataset[torch.Tensor]):
+    """The images of an index, decoded."""
+
+    def __init__(self, index: ImageIndex) -> None:
+        self.paths = [index.path(row) for row in range(len(index))]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return decoded(self.paths[row])
+
+
+def plain_loop(index: ImageIndex) -> tuple[float, float]:
+    """Seconds of the loop from its start to the last feature, and seconds in the forward pass alone."""
+    torch.set_num_threads(1)
+    network = load_network(STAGE.backbone, None, {}, SIZE, "cpu")
+    start, forward = time.perf_counter(), 0.0
+    with torch.inference_mode():
+        for batch in DataLoader(Paths(index), BATCH, num_workers=1):
+            before = time.perf_counter()
+            network.features(batch.permute(0, 3, 1, 2))
+            forward += time.perf_counter() - before
+    return time.perf_counter() - start, forward
+
+
+def stage(index: ImageIndex, key: str, folder: Path, total: dict[str, float]) -> float:
+    """Seconds of the pipeline, from its start to the published artifact."""
+    dataset = Dataset(CARD, index.root, index, "benchmark")
+    planned = PlannedStage(key, STAGE, dataset, {}, {"parameters": configuration(STAGE)}, ())
+    resources = StageResources(replicas=1, num_cpus=1, batch_size=BATCH)
+    start = time.perf_counter()
+    run_column_stage(
+        planned, {key: planned}, ArtifactStore(str(folder)), resources, total, 0.0, lambda done, all_: None
+    )
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Prints medians over repeats, interleaved."""
+    with tempfile.TemporaryDirectory() as folder, cluster(None) as total:
+        images = Path(folder) / "images"
+        images.mkdir()
+        index = photographs(images, max(COUNTS))
+        warm = index.rows(np.arange(BATCH))
+        stage(warm, "warm", Path(folder) / "store", dict(total))
+        loops: dict[int, list[tuple[float, float]]] = {count: [] for count in COUNTS}
+        stages: dict[int, list[float]] = {count: [] for count in COUNTS}
+        for repeat in range(REPEATS):
+            for count in COUNTS:
+                part = index.rows(np.arange(count))
+                loops[count].append(plain_loop(part))
+                stages[count].append(stage(part, f"{count}-{repeat}", Path(folder) / "store", dict(total)))
+        report(loops, stages)
+
+
+def report(loops: dict[int, list[tuple[float, float]]], stages: dict[int, list[float]]) -> None:
+    """The ratio at the larger size, and the fixed and marginal cost of the stage over the loop."""
+    small, large = COUNTS
+    loop = {n: float(np.median([seconds for seconds, _ in loops[n]])) for n in COUNTS}
+    forward = {n: float(np.median([seconds for _, seconds in loops[n]])) for n in COUNTS}
+    pipe = {n: float(np.median(stages[n])) for n in COUNTS}
+    for n in COUNTS:
+        print(
+            f"  {n} images: loop {loop[n]:.2f} s (forward {forward[n]:.2f} s), stage {pipe[n]:.2f} s,"
+            f" stage throughput {forward[n] / pipe[n]:.2f} x bare forward, {loop[n] / pipe[n]:.2f} x loop"
+        )
+    per_image = (pipe[large] - pipe[small]) / (large - small)
+    bare = (forward[large] - forward[small]) / (large - small)
+    print(
+        f"  fixed {pipe[small] - small * per_image:.2f} s per pipeline; then {bare / per_image:.2f} x bare"
+        f" forward, {1000 * BATCH * (per_image - bare):.1f} ms per batch of {BATCH} over it"
+    )
