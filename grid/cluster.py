@@ -16,6 +16,10 @@ from grid.provenance import COMMIT, ROOT, commit
 from grid.refused import Refused
 from grid.spec import MethodResources, Spec, StageResources
 
+KEEP_WORKERS = {  # between pipelines: starting a Python with Ray in it takes longer than many a stage
+    "num_workers_soft_limit": 4 + 2 * (os.cpu_count() or 1),
+    "idle_worker_killing_time_threshold_ms": 600_000,
+}
 IO_CPUS = 0.25  # of a task that reads or writes; a pool must leave room for at least one
 ENVIRONMENT = ("CONCEPTGRID_", "MALLOC_", "AWS_", "HF_", "OMP_")  # prefixes that workers get too
 
@@ -33,7 +37,7 @@ def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
     if joins and address is not None:
         options["address"] = address
     elif not joins:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+        options |= {"include_dashboard": False, "num_cpus": os.cpu_count(), "_system_config": KEEP_WORKERS}
     logging.getLogger("ray").setLevel(logging.ERROR)  # what Ray has to say at INFO is in its own logs
     try:
         ray.init(logging_level="ERROR", log_to_driver=False, **options)

@@ -66,7 +66,8 @@ def run_column_stage(
     index, start = planned.dataset.index, time.time()
     stored = store.stored_ids(planned.key)
     todo = index.rows(~np.isin(index.image_ids, stored))
-    replicas = replicas_for(resources, cluster)
+    parts = -(-len(todo) // PART_IMAGES)
+    replicas = min(replicas_for(resources, cluster), max(parts, 1))  # no idle ones
     if len(todo):
         _stream(todo, _task(planned, stages, store), resources, replicas, progress, len(index))
     failures = _checked(planned, store, index, max_failed_fraction)
