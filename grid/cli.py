@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from sqlalchemy.exc import OperationalError
 
 from components.card import CardError
 from components.checkpoints import MissingWeights
@@ -19,7 +20,7 @@ from grid.planning import plan_of
 from grid.progress import console
 from grid.refused import Refused
 from grid.results.database import ResultsUnreachable
-from grid.results.store import IdentityClash
+from grid.results.store import IdentityClash, redacted
 from grid.run import REFUSED, SOMETHING_FAILED, Request, run
 from grid.spec import Spec, SpecError, load_spec
 from grid.storage import StorageError
@@ -40,6 +41,8 @@ REFUSALS = (
     SpecError,
     StorageError,
 )
+
+KEPT = "what had finished is in the artifact store: the same command records it, and goes on"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -281,8 +284,14 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         app(prog_name="python -m grid")
+    except (KeyError, IndexError):
+        raise  # a defect, not an answer to the user
     except REFUSALS as error:
         refuse(error)
+    except OperationalError as error:
+        lost = redacted(str(error.orig)).splitlines()[0]
+        typer.echo(f"the results store was lost: {lost}; {KEPT}", err=True)
+        sys.exit(SOMETHING_FAILED)
 
 
 def refuse(error: Exception) -> NoReturn:

@@ -12,7 +12,7 @@ import ray
 from components.stage import ColumnStage
 from grid.home import in_ray_job
 from grid.plan import PlannedStage, PlannedTrial
-from grid.provenance import COMMIT, ROOT, commit
+from grid.provenance import COMMIT, ROOT, stated_commit
 from grid.refused import Refused
 from grid.spec import MethodResources, Spec, StageResources
 
@@ -50,10 +50,13 @@ def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
 
 
 def _runtime_env(joins: bool) -> dict[str, Any]:
-    variables = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
-    variables[COMMIT] = json.dumps(dict(zip(("git_commit", "git_dirty"), commit(), strict=True)))
-    shipped = {"working_dir": str(ROOT)} if joins and not in_ray_job() else {}
-    return {"env_vars": variables, **shipped}
+    """What workers get: the commit, this process's places, and, on a cluster, the repository. A Ray job has
+    given them all but perhaps the commit, and would refuse a second value."""
+    variables = {} if COMMIT in os.environ and in_ray_job() else {COMMIT: json.dumps(stated_commit())}
+    if in_ray_job():
+        return {"env_vars": variables}
+    variables |= {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT) and k != COMMIT}
+    return {"env_vars": variables, **({"working_dir": str(ROOT)} if joins else {})}
 
 
 def replicas_for(resources: StageResources, total: Mapping[str, float]) -> int:

@@ -1,152 +1,24 @@
-"""A launch: the stages that are missing, then the trials, on Ray; the results store is the truth."""
+"""The trials of a launch on Ray Tune. The results store is the truth, Tune a scheduler."""
 
-import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from components.stage import TensorStage
 from grid.artifacts import ArtifactStore
 from grid.datasets import Dataset
-from grid.pipeline import (
-    StageFailed,
-    finish_tensor_stage,
-    run_column_stage,
-    start_tensor_stage,
-)
-from grid.plan import Plan, PlannedStage, PlannedTrial
+from grid.plan import Plan, PlannedTrial
 from grid.progress import Display, Task
 from grid.proposals import Proposals
 from grid.recorder import Recorder
-from grid.results.store import ResultsStore
 from grid.single import task_of
 from grid.spec import MethodResources
 from grid.trial import TrialTask, run_trial
 
 TRIALS_PER_TUNER = 1000  # Tune's memory and state grow with every trial that it knows
-POLL_SECONDS = 0.5
 ERROR_LINES = 12
-
-
-def run_stages(
-    plan: Plan,
-    trials: Sequence[PlannedTrial],
-    store: ArtifactStore,
-    results: ResultsStore,
-    cluster: Mapping[str, float],
-    display: Display,
-) -> dict[str, str]:
-    """Runs what these trials lack, in order, and goes on past failures; returns reason by failed key.
-
-    A stage whose input failed fails with it.
-    """
-    failed: dict[str, str] = {}
-    waiting = plan.needed_stages(trials)
-    while waiting:
-        for stage in [s for s in waiting if any(key in failed for key in s.inputs.values())]:
-            failed[stage.key] = next(failed[key] for key in stage.inputs.values() if key in failed)
-        waiting = [stage for stage in waiting if stage.key not in failed]
-        pending = {stage.key for stage in waiting}
-        ready = [s for s in waiting if not pending.intersection(s.inputs.values())]
-        tensors = [stage for stage in ready if isinstance(stage.stage, TensorStage)]
-        batch = tensors or ready[:1]
-        run = _run_tensor_stages if tensors else _run_column_stage
-        failed |= run(plan, batch, store, results, cluster, display)
-        waiting = [stage for stage in waiting if stage not in batch]
-    return failed
-
-
-def _run_tensor_stages(
-    plan: Plan,
-    stages: Sequence[PlannedStage],
-    store: ArtifactStore,
-    results: ResultsStore,
-    cluster: Mapping[str, float],
-    display: Display,
-) -> dict[str, str]:
-    """All at once: the cluster runs as many as it has room for."""
-    resources = {s.key: plan.spec.resources.stage(s.stage.kind) for s in stages}
-    running = {start_tensor_stage(s, store, resources[s.key]): s for s in stages}
-    task = display.task(_called(stages), len(stages), "stages")
-    failed: dict[str, str] = {}
-    while running:
-        finished, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-        for reference in finished:
-            stage = running.pop(reference)
-            try:
-                seconds, history = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                failed[stage.key] = f"stage {stage.stage.kind}: {_last_line(error)}"
-                display.say(failed[stage.key])
-                continue
-            used = resources[stage.key]
-            results.record_stage(finish_tensor_stage(stage, store, used, seconds, history))
-        task.update(len(stages) - len(running), _steps(store, running.values()))
-    task.finish(f"{len(stages) - len(failed)} done in {task.seconds:.1f} s")
-    return failed
-
-
-def _called(stages: Sequence[PlannedStage]) -> str:
-    kinds = sorted({stage.stage.kind for stage in stages})
-    return f"stage {', '.join(kinds)}"
-
-
-def _steps(store: ArtifactStore, running: Any) -> str:
-    """What the running tensor stages last reported."""
-    notes = [store.progress(stage.key) for stage in running]
-    shown = [" ".join(f"{name}={value:.3g}" for name, value in note.items()) for note in notes if note]
-    return "; ".join(shown[:2])
-
-
-def _run_column_stage(
-    plan: Plan,
-    stages: Sequence[PlannedStage],
-    store: ArtifactStore,
-    results: ResultsStore,
-    cluster: Mapping[str, float],
-    display: Display,
-) -> dict[str, str]:
-    (stage,) = stages
-    assert stage.dataset is not None
-    used = plan.spec.resources.stage(stage.stage.kind)
-    task = display.task(f"stage {stage.stage.kind} of {stage.dataset.name}", stage.images, "images")
-    try:
-        manifest = run_column_stage(
-            stage,
-            plan.stages,
-            store,
-            used,
-            cluster,
-            plan.spec.max_failed_fraction,
-            lambda done, _: task.update(done),
-        )
-    except (StageFailed, ray.exceptions.RayError) as error:
-        reason = f"stage {stage.stage.kind}: {_last_line(error).removeprefix(f'stage {stage.stage.kind}: ')}"
-        task.finish(f"failed: {reason}")
-        return {stage.key: reason}
-    results.record_stage(manifest)
-    task.finish(_summary(manifest))
-    return {}
-
-
-def _summary(manifest: Mapping[str, Any]) -> str:
-    computed, seconds = manifest["images_computed"], manifest["seconds"]
-    parts = [f"{computed} images in {seconds:.1f} s, {computed / max(seconds, 1e-9):.0f} images/s"]
-    if manifest["images_resumed"]:
-        parts.append(f"{manifest['images_resumed']} were there")
-    if manifest["failed"]:
-        reason = next(iter(manifest["failures"].values()))
-        parts.append(f"{manifest['failed']} FAILED ({reason})")
-    return ", ".join(parts)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 class Feed(Searcher):
@@ -321,21 +193,3 @@ def _run_tuner(
 def _tune_path(store: ArtifactStore) -> str:
     uri = store.storage.child("tune")
     return uri.removeprefix("file://")
-
-
-class Heartbeat:
-    """Tells the results store twice a minute that this launch lives."""
-
-    def __init__(self, results: ResultsStore, launch_id: int) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, args=(results, launch_id), daemon=True)
-        self._thread.start()
-
-    def _beat(self, results: ResultsStore, launch_id: int) -> None:
-        while not self._stop.wait(20):
-            results.beat(launch_id)
-
-    def stop(self) -> None:
-        """No more beats."""
-        self._stop.set()
-        self._thread.join()

@@ -32,6 +32,12 @@ def commit() -> tuple[str | None, bool | None]:
     return None, None
 
 
+def stated_commit() -> dict[str, Any]:
+    """`commit()` in the form in which COMMIT passes it on."""
+    head, dirty = commit()
+    return {"git_commit": head, "git_dirty": dirty}
+
+
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
@@ -56,10 +62,8 @@ def versions() -> dict[str, str]:
 
 def provenance(device: str) -> dict[str, Any]:
     """What is recorded beside a result, never hashed."""
-    head, dirty = commit()
     return {
-        "git_commit": head,
-        "git_dirty": dirty,
+        **stated_commit(),
         "versions": versions(),
         "host": platform.node(),
         "device": device,

@@ -113,8 +113,10 @@ def _mirror(request: Request) -> Iterator[Mirror]:
 def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, display: Display) -> bool:
     """Stages, then trials, on a cluster; whether anything failed or is missing in the end."""
     from grid.cluster import cluster, preflight
-    from grid.launch import Heartbeat, run_stages, run_trials
+    from grid.heartbeat import Heartbeat
+    from grid.launch import run_trials
     from grid.planning import proposals_of
+    from grid.stage_runs import run_stages
 
     world = request.world
     recovered = recorder.recover(trial.id for trial in plan.to_run) if not plan.searches else set()

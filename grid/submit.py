@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grid.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
-from grid.provenance import COMMIT, ROOT, commit
+from grid.provenance import COMMIT, ROOT, stated_commit
 
 PASSED_ON = ("CONCEPTGRID_DATA", "CONCEPTGRID_WEIGHTS", HOME, RESULTS_URL, STORAGE, TRACKING_URI)
 MAX_UPLOAD_BYTES = 100 * 2**20  # Ray refuses a larger working directory
@@ -27,15 +27,14 @@ def submit(spec: Path, arguments: Sequence[str], address: str, python: str, wait
         raise HomeError(
             f"set {HOME} to an absolute path that the cluster can write: a job has no folder of its own"
         )
-    head, dirty = commit()
-    environment[COMMIT] = json.dumps({"git_commit": head, "git_dirty": dirty})
+    environment[COMMIT] = json.dumps(stated_commit())
     _check_size()
     client = JobSubmissionClient(address)
     command = [python, "-m", "grid", "run", str(spec), *arguments]
     job = client.submit_job(
         entrypoint=shlex.join(command),
         runtime_env={"working_dir": str(ROOT), "env_vars": environment},
-        metadata={"git_commit": head or "", "spec": str(spec)},
+        metadata={"git_commit": stated_commit()["git_commit"] or "", "spec": str(spec)},
     )
     print(f"submitted {job}; follow it: ray job logs --follow {job} --address {address}")
     if not wait:

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.stats import binom, kstest
 
-from components.drawing.bird_drawing import HORN, PLUMAGE, Bird, draw
 from components.drawing import backgrounds
+from components.drawing.bird_drawing import HORN, PLUMAGE, Bird, draw
 from components.generators import toybirds
 from components.generators.toybirds import CLASSES, PARTS, Toybirds
 from components.identity import rng
