@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
@@ -86,6 +87,16 @@ class ArtifactStore:
         """Sorted ids of all images that are dealt with so far, failed ones too."""
         ids = [self._read(key, sort, [IMAGE_ID])[IMAGE_ID].to_numpy() for sort in (PART, FAILED)]
         return np.sort(np.concatenate(ids)).astype(np.int64)
+
+    def places(self, key: str) -> dict[int, str]:
+        """The part that holds each image's row."""
+        return {
+            int(image_id): path
+            for path in self._files(key, PART)
+            for image_id in pq.read_table(path, columns=[IMAGE_ID], filesystem=self.storage.filesystem)[
+                IMAGE_ID
+            ].to_numpy()
+        }
 
     def failures(self, key: str) -> dict[int, str]:
         """Reason of each failed image."""

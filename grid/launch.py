@@ -13,7 +13,7 @@ from grid.plan import Plan, PlannedTrial
 from grid.progress import Display, Task
 from grid.proposals import Proposals
 from grid.recorder import Recorder
-from grid.single import task_of
+from grid.single import task_of, use_threads
 from grid.spec import MethodResources
 from grid.trial import TrialTask, run_trial
 
@@ -99,12 +99,10 @@ class Ended(tune.Callback):
 
 
 def run_tasks(
-    config: dict[str, Any], datasets: Mapping[str, Dataset], store: ArtifactStore, threads: int
+    config: dict[str, Any], datasets: Mapping[str, Dataset], store: ArtifactStore, num_cpus: float
 ) -> None:
     """What a Tune worker does: its tasks, one after the other; a failing one does not stop the others."""
-    import torch
-
-    torch.set_num_threads(threads)
+    use_threads(num_cpus)
     for task in config["tasks"]:
         try:
             report = run_trial(task, datasets[task.dataset], store)
@@ -169,7 +167,7 @@ def _run_tuner(
         run_tasks,
         datasets={dataset.name: dataset for dataset in plan.datasets},
         store=store,
-        threads=max(1, int(resources.num_cpus)),
+        num_cpus=resources.num_cpus,
     )
     needs = {"cpu": resources.num_cpus, "gpu": resources.num_gpus}
     tuner = tune.Tuner(

@@ -34,6 +34,7 @@ from grid.stage_worker import (
     SECONDS,
     StageActor,
     StageTask,
+    placed,
     read_images,
     write_part,
 )
@@ -109,8 +110,8 @@ def _stream(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.enable_progress_bars = False  # ours shows images, and goes to logs as lines
     context.issue_detectors_config.detectors = []  # they warn of every pipeline shorter than its samples
-    positions = np.arange(len(todo))
-    parts = [_paths(todo.rows(positions[block])) for block in blocks(len(todo), PART_IMAGES)]
+    paths = placed(_paths(todo), task)
+    parts = [paths.slice(b.start, b.stop - b.start) for b in blocks(len(todo), PART_IMAGES)]
     written = (
         ray.data.from_arrow(parts)
         .map_batches(

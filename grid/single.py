@@ -22,7 +22,16 @@ def run_single(plan: Plan, prefix: str, store: ArtifactStore) -> dict[str, Any]:
     missing = sorted({plan.stages[k].stage.kind for k in trial.closure if k not in plan.cached})
     if missing:
         raise LookupError(f"trial {trial.id}: stages not there yet: {', '.join(missing)}; run the spec")
+    use_threads(plan.spec.resources.method(trial.method_name).num_cpus)
     return run_trial(task_of(plan, trial, BY_HAND), trial.dataset, store)
+
+
+def use_threads(num_cpus: float) -> None:
+    """Sets torch's threads: sums depend on how they are split, and a trial gives the same numbers wherever
+    it runs."""
+    import torch
+
+    torch.set_num_threads(max(1, int(num_cpus)))
 
 
 def task_of(plan: Plan, trial: PlannedTrial, attempt: int) -> TrialTask:

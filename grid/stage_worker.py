@@ -19,6 +19,7 @@ from grid.artifacts import ArtifactStore
 
 PIXELS, HEIGHT, WIDTH = "pixels", "height", "width"
 PATH, MASK, PART_MASK = "path", "mask", "part_mask"
+PART = "part"  # `part.<input>`: the file that holds the image's row of that input
 MODEL_INPUTS, SECONDS, DEVICE_BATCH = "model_inputs", "seconds", "device_batch"
 
 
@@ -34,11 +35,27 @@ class StageTask:
     store: ArtifactStore
 
 
-def read_images(table: pa.Table, task: StageTask) -> pa.Table:
-    """Decodes the images of a block and puts the rows of the stage's inputs beside them."""
+def placed(table: pa.Table, task: StageTask) -> pa.Table:
+    """Says for each image which part of each input holds its row (`part.<input>`), or why there is none.
+
+    In the driver, once for all blocks: so that a block opens only the parts that it needs.
+    """
     ids = table[IMAGE_ID].to_numpy()
-    columns = {name: task.store.column(key) for name, key in task.columns.items()}
-    errors: list[str | None] = [_missing(int(i), columns) for i in ids]
+    errors: list[str | None] = [None] * len(ids)
+    for name, key in task.columns.items():
+        places, failures = task.store.places(key), task.store.failures(key)
+        for row in range(len(ids)):
+            image_id = int(ids[row])
+            if errors[row] is None and image_id not in places:
+                errors[row] = f"{name}: {failures.get(image_id, 'no row')}"
+        parts = pa.array([places.get(int(image_id)) for image_id in ids], pa.string())
+        table = table.append_column(f"{PART}.{name}", parts)
+    return table.append_column(ERROR, pa.array(errors, pa.string()))
+
+
+def read_images(table: pa.Table, task: StageTask) -> pa.Table:
+    """Decodes the images of a placed block and puts the rows of the stage's inputs beside them."""
+    errors: list[str | None] = table[ERROR].to_pylist()
     images: list[np.ndarray[Any, Any] | None] = []
     for row, path in enumerate(table[PATH].to_pylist()):
         try:
@@ -48,26 +65,23 @@ def read_images(table: pa.Table, task: StageTask) -> pa.Table:
             errors[row] = _reason(error)
     shapes = [(0, 0) if image is None else image.shape[:2] for image in images]
     pixels = [None if image is None else image.tobytes() for image in images]
-    table = table.append_column(ERROR, pa.array(errors, pa.string()))
+    table = table.drop_columns([ERROR]).append_column(ERROR, pa.array(errors, pa.string()))
     table = table.append_column(PIXELS, pa.array(pixels, pa.large_binary()))
     table = table.append_column(HEIGHT, pa.array([s[0] for s in shapes], pa.int32()))
     table = table.append_column(WIDTH, pa.array([s[1] for s in shapes], pa.int32()))
-    return _with_inputs(table, columns)
+    return _with_inputs(table, task)
 
 
-def _missing(image_id: int, columns: Mapping[str, Column]) -> str | None:
-    for name, column in columns.items():
-        if image_id in column.failures:
-            return f"{name}: {column.failures[image_id]}"
-    return None
-
-
-def _with_inputs(table: pa.Table, columns: Mapping[str, Column]) -> pa.Table:
+def _with_inputs(table: pa.Table, task: StageTask) -> pa.Table:
     """Appends `<input>.<field>` for every field of every input, null where the image failed."""
     good = table[ERROR].is_null().to_numpy()
+    if not good.any():
+        return table
     ids = table[IMAGE_ID].to_numpy()[good]
     rows = pa.array(np.where(good, np.cumsum(good) - 1, 0), mask=~good)
-    for name, column in columns.items():
+    for name in task.columns:
+        parts = table[f"{PART}.{name}"].filter(pa.array(good)).unique().to_pylist()
+        column = Column(parts, [], task.store.storage.filesystem)
         stored = column.read(ids, column.fields)
         for field in column.fields:
             table = table.append_column(f"{name}.{field}", stored[field].take(rows))

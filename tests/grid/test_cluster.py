@@ -125,6 +125,13 @@ def test_a_submitted_job_fills_the_results_store(
     )
     assert (shell.home / "mlflow.db").exists()
 
+    # our own submit passes the commit along, and finds nothing left to do
+    shell.environment["RAY_AUTH_MODE"] = "disabled"  # as the head has it
+    again = shell.run(
+        "grid", "submit", "experiments/demo.yaml", "--address", "http://127.0.0.1:28265", *overrides
+    )  # fmt: skip
+    assert "nothing to run" in again
+
     # without a home, the job refuses before any work
     without = {k: v for k, v in shell.environment.items() if k != "CONCEPTGRID_HOME"}
     refused = subprocess.run(

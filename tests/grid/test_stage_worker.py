@@ -14,7 +14,17 @@ from PIL import Image
 from components.data import ERROR, IMAGE_ID
 from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Tensors, fixed_size_lists
 from grid.artifacts import ArtifactStore
-from grid.stage_worker import MASK, PART_MASK, PATH, StageActor, StageTask, read_images, run_rows, write_part
+from grid.stage_worker import (
+    MASK,
+    PART_MASK,
+    PATH,
+    StageActor,
+    StageTask,
+    placed,
+    read_images,
+    run_rows,
+    write_part,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +95,7 @@ def images(tmp_path: Path) -> pa.Table:
 
 def run_stage(task: StageTask, images: pa.Table, batch_size: int) -> None:
     actor = StageActor(task, "cpu")
-    decoded = read_images(images, task)
+    decoded = read_images(placed(images, task), task)
     outputs = [actor(decoded.slice(i, batch_size)) for i in range(0, len(images), batch_size)]
     for output in outputs:
         write_part(output, task)
