@@ -1,7 +1,6 @@
 """The commands of `python -m grid`. Exit status: 0 all done; 1 something failed or is missing; 2 refused."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -277,11 +276,6 @@ def _print_artifacts(found: list["Held"], as_json: bool) -> None:
 
 def main() -> None:
     """Runs the command; what is refused is one line on standard error and exit status 2."""
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune prints a banner otherwise, whatever its verbosity
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         app(prog_name="python -m grid")
     except (KeyError, IndexError):

@@ -1,5 +1,6 @@
 """The trials of a launch on Ray Tune. The results store is the truth, Tune a scheduler."""
 
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,11 @@ from grid.trial import TrialTask, run_trial
 
 TRIALS_PER_TUNER = 1000  # Tune's memory and state grow with every trial that it knows
 ERROR_LINES = 12
+QUIET = {  # Tune's own loggers and banner say again what the results store has and the display shows
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the launch's to handle
+}
 
 
 class Feed(Searcher):
@@ -124,6 +130,7 @@ def run_trials(
     name: str,
 ) -> None:
     """Runs all proposals, one Tuner for each resource shape (key: a method of that shape)."""
+    os.environ.update(QUIET)
     task = display.task("trials", total, "trials")
 
     def show() -> None:
