@@ -20,3 +20,7 @@ class Recipe:
     batch_size: Annotated[int, Ge(1)] = 64
     trainable: Literal["all", "head"] = "all"
     hue: Annotated[float, Ge(0), Le(0.5)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.trainable == "head" and self.hue > 0:
+            raise ValueError("hue needs trainable: all; a frozen trunk sees each image once")

@@ -85,7 +85,7 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
         git_dirty=dirty,
     )
     status = "failed"
-    with _mirror(request) as mirror, _terminated_as_interrupted():
+    with _mirror(request) as mirror:
         recorder = Recorder(world.results, world.store, launch_id, mirror.submit)
         try:
             failed = _work(request, plan, recorder, launch_id, display)
@@ -125,7 +125,7 @@ def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, disp
     trials = [trial for trial in plan.to_run if trial.id not in recovered]
     heartbeat = Heartbeat(world.results, launch_id)
     try:
-        with cluster(request.address) as resources:
+        with cluster(request.address) as resources, _terminated_as_interrupted():
             preflight(plan.spec, plan.needed_stages(trials), trials, resources)
             failed = run_stages(plan, trials, world.store, world.results, resources, display)
             runnable = _without_failed_stages(trials, failed, recorder)
@@ -181,7 +181,8 @@ def _summary_files(plan: Plan) -> dict[str, str]:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """A polite kill (`ray job stop`, a scheduler) ends the launch as Ctrl-C does."""
+    """A polite kill (`ray job stop`, a scheduler) ends the launch as Ctrl-C does. Entered when Ray is up:
+    Ray's own handler, which it replaces, ends the process at once."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -9,9 +9,14 @@ from torch import Tensor, nn
 
 from components.data import Data
 from components.identity import rng
-from components.images import DataError, decode, resized
+from components.images import DataError, blocks, decode, resized
 from components.models.network import Network, to_pixels
 from components.recipe import Recipe
+
+Images = NDArray[np.uint8]
+LogitsOf = Callable[[NDArray[np.int64]], Tensor]  # of these rows of the training split
+AllLogits = Callable[[], NDArray[np.float32]]
+IMAGES_AT_ONCE = 256
 
 
 def train_classifier(
@@ -32,35 +37,32 @@ def train_classifier(
         raise DataError("no training image can be read")
     network.to(memory_format=torch.channels_last).to(device)  # faster for convolutions, on CPU too
     network.trunk.requires_grad_(recipe.trainable == "all")
-    parameters = list((network.head if recipe.trainable == "head" else network).parameters())
+    stream = rng(seed, "classifier batches")
+    inputs = _head_inputs if recipe.trainable == "head" else _image_inputs
+    val_images, val_labels = readable(data, "val", image_size)
+    logits, val_logits = inputs(network, images, val_images, recipe, stream, device)
+    parameters = [value for value in network.parameters() if value.requires_grad]
     steps = recipe.epochs * -(-len(labels) // recipe.batch_size)
     optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, max(steps, 2))
-    stream = rng(seed, "classifier batches")
-    validation = readable(data, "val", image_size)
     for epoch in range(recipe.epochs):
         network.train(recipe.trainable == "all")
         losses = [
-            _step(network, images[rows], labels[rows], recipe, optimizer, schedule, stream, device)
+            _step(logits(rows), torch.from_numpy(labels[rows]).to(device), optimizer, schedule)
             for rows in _batches(len(labels), recipe.batch_size, stream)
         ]
-        accuracy = float((predict(network, validation[0], device).argmax(1) == validation[1]).mean())
+        accuracy = float((val_logits().argmax(1) == val_labels).mean())
         report(epoch, loss=float(np.mean(losses)), val_average_accuracy=accuracy)
     network.eval()
 
 
 def _step(
-    network: Network,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    recipe: Recipe,
+    logits: Tensor,
+    labels: Tensor,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.OneCycleLR,
-    stream: np.random.Generator,
-    device: str,
 ) -> float:
-    pixels = augmented(to_pixels(images, device), recipe.hue, stream)
-    loss = nn.functional.cross_entropy(network(pixels), torch.from_numpy(labels).to(device))
+    loss = nn.functional.cross_entropy(logits, labels)
     if not torch.isfinite(loss):
         raise FloatingPointError(f"loss is {loss.item()} at step {schedule.last_epoch}")
     optimizer.zero_grad()
@@ -68,6 +70,43 @@ def _step(
     optimizer.step()
     schedule.step()
     return loss.item()
+
+
+def _image_inputs(
+    network: Network, images: Images, val: Images, recipe: Recipe, stream: np.random.Generator, device: str
+) -> tuple[LogitsOf, AllLogits]:
+    """Logits of training rows, augmented anew each time, and of all validation images."""
+
+    def logits(rows: NDArray[np.int64]) -> Tensor:
+        batch: Tensor = network(augmented(to_pixels(images[rows], device), recipe.hue, stream))
+        return batch
+
+    return logits, lambda: predict(network, val, device)
+
+
+def _head_inputs(
+    network: Network, images: Images, val: Images, recipe: Recipe, stream: np.random.Generator, device: str
+) -> tuple[LogitsOf, AllLogits]:
+    """The same for a frozen trunk, which sees every image twice, as it is and mirrored, and never again."""
+    network.eval()
+    both = torch.stack([_features(network, images, device), _features(network, images[:, :, ::-1], device)])
+    val_features = _features(network, val, device)
+
+    def logits(rows: NDArray[np.int64]) -> Tensor:
+        mirrored = torch.from_numpy(stream.integers(2, size=len(rows))).to(device)
+        batch: Tensor = network.head(both[mirrored, torch.from_numpy(rows).to(device)])
+        return batch
+
+    return logits, lambda: network.head(val_features).detach().cpu().numpy()
+
+
+def _features(network: Network, images: Images, device: str) -> Tensor:
+    with torch.no_grad():
+        parts = [
+            network.features(to_pixels(np.ascontiguousarray(images[block]), device))
+            for block in blocks(len(images), IMAGES_AT_ONCE)
+        ]
+    return torch.cat(parts) if parts else torch.zeros(0, network.head.in_features, device=device)
 
 
 def augmented(pixels: Tensor, hue: float, stream: np.random.Generator) -> Tensor:
