@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from grid.provenance import COMMIT, ROOT, stated_commit
 
 PASSED_ON = ("CONCEPTGRID_DATA", "CONCEPTGRID_WEIGHTS", HOME, RESULTS_URL, STORAGE, TRACKING_URI)
 MAX_UPLOAD_BYTES = 100 * 2**20  # Ray refuses a larger working directory
-NOT_UPLOADED = {".git", ".venv", "venv", "__pycache__", "runs"}
 
 
 def submit(spec: Path, arguments: Sequence[str], address: str, python: str, wait: bool) -> int:
@@ -54,12 +54,14 @@ def _follow(client: object, job: str) -> None:
 
 
 def _check_size() -> None:
-    """HomeError if what would be uploaded is more than Ray takes."""
-    total = sum(
-        path.stat().st_size
-        for path in ROOT.rglob("*")
-        if path.is_file() and not NOT_UPLOADED.intersection(path.relative_to(ROOT).parts)
+    """HomeError if what would be uploaded (what git does not ignore) is more than Ray takes."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
+        capture_output=True,
+        text=True,
     )
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    total = sum(path.stat().st_size for path in files if path.is_file())
     if total > MAX_UPLOAD_BYTES:
         raise HomeError(
             f"the working directory has {total / 2**20:.0f} MiB, Ray takes {MAX_UPLOAD_BYTES / 2**20:.0f}:"

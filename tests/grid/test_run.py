@@ -103,7 +103,8 @@ def test_a_read_time_grid_pays_one_pass_and_a_broken_image_is_a_counted_failure(
     )
     key = ("name", "split", "group", "selection", "step")
     again = {tuple(m[k] for k in key): float(m["value"]) for m in by_hand["metrics"]}
-    assert len(recorded) > 100
+    # 2 splits x (3 selections x (3 accuracies + 4 groups) + 6 diagnostics), and 2 epochs x 3 curves
+    assert len(recorded) == 2 * (3 * 7 + 6) + 2 * 3
     for row in recorded:
         place = (row["name"], row["split"], row["group_name"], row["selection"], row["step"])
         assert again[place] == row["value"], place
