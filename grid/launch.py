@@ -16,7 +16,7 @@ from grid.proposals import Proposals
 from grid.recorder import Recorder
 from grid.single import task_of, use_threads
 from grid.spec import MethodResources
-from grid.trial import TrialTask, run_trial
+from grid.trial import MANIFEST, TrialTask, run_trial, trial_folder
 
 TRIALS_PER_TUNER = 1000  # Tune's memory and state grow with every trial that it knows
 ERROR_LINES = 12
@@ -111,12 +111,12 @@ def run_tasks(
     use_threads(num_cpus)
     for task in config["tasks"]:
         try:
-            report = run_trial(task, datasets[task.dataset], store)
+            run_trial(task, datasets[task.dataset], store)
         except Exception:  # a trial may raise anything: it is kept as the trial's error
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
             tune.report({"failed_trial": task.id, "failure": "\n".join(lines)})
             continue
-        tune.report({"manifest": f"{report['uri'].removeprefix(store.storage.child(''))}/manifest.json"})
+        tune.report({"manifest": f"{trial_folder(task.id, task.attempt)}/{MANIFEST}"})
 
 
 def run_trials(

@@ -155,7 +155,7 @@ def _chosen(space: Space, name: str, value: Any) -> Any:
 def _values(space: Space, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """The parameters that give this configuration in this block; None if it has none."""
     values: dict[str, Any] = {}
-    first = next(space.grid()) | {name: ends.low for name, ends in space.ranges.items()}
+    first = space.first()
     for name, choices in space.choices.items():
         built = [configuration(space.build({**first, name: choice}))[name] for choice in choices]
         wanted = canonical(config.get(name))

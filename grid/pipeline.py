@@ -22,7 +22,7 @@ from components.stage import ColumnStage, TensorStage
 from grid.artifacts import ArtifactStore
 from grid.cluster import IO_CPUS, replicas_for
 from grid.datasets import Dataset, open_data
-from grid.plan import PlannedStage
+from grid.plan import PlannedStage, by_sort
 from grid.provenance import provenance
 from grid.spec import StageResources
 from grid.stage_worker import (
@@ -76,7 +76,7 @@ def run_column_stage(
         planned,
         store,
         start,
-        device="cuda" if resources.num_gpus else "cpu",
+        device=resources.device,
         sort="column",
         images=len(index),
         failed=len(failures),
@@ -93,8 +93,7 @@ def run_column_stage(
 
 def _task(planned: PlannedStage, stages: Mapping[str, PlannedStage], store: ArtifactStore) -> StageTask:
     assert isinstance(planned.stage, ColumnStage)
-    tensors = {n: k for n, k in planned.inputs.items() if isinstance(stages[k].stage, TensorStage)}
-    columns = {name: key for name, key in planned.inputs.items() if name not in tensors}
+    columns, tensors = by_sort(planned.inputs, stages)
     return StageTask(planned.stage, planned.key, columns, tensors, store)
 
 
@@ -126,7 +125,7 @@ def _stream(
             batch_size=resources.batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=replicas),
-            fn_constructor_kwargs={"task": task, "device": "cuda" if resources.num_gpus else "cpu"},
+            fn_constructor_kwargs={"task": task, "device": resources.device},
             num_cpus=resources.num_cpus,
             num_gpus=resources.num_gpus,
         )
@@ -168,14 +167,14 @@ def _checked(
     stored = store.stored_ids(planned.key)
     if not np.array_equal(stored, index.image_ids):
         raise StageFailed(
-            f"stage {planned.stage.kind}: {len(index)} images in, {len(np.unique(stored))} rows out;"
+            f"{len(index)} images in, {len(np.unique(stored))} rows out;"
             " the same command computes what is missing"
         )
     failures = store.failures(planned.key)
     if len(failures) > max_failed_fraction * len(index):
         store.forget_failures(planned.key)
         raise StageFailed(
-            f"stage {planned.stage.kind}: {len(failures)} of {len(index)} images failed, more than"
+            f"{len(failures)} of {len(index)} images failed, more than"
             f" max_failed_fraction = {max_failed_fraction:g}; {_reasons(failures)}"
         )
     return failures
@@ -209,9 +208,8 @@ def start_tensor_stage(
 ) -> "ray.ObjectRef[Any]":
     """Hands a tensor stage to the cluster."""
     assert isinstance(planned.stage, TensorStage)
-    device = "cuda" if resources.num_gpus else "cpu"
     task = compute_tensors.options(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus)
-    return task.remote(planned.stage, planned.key, planned.dataset, store, device)
+    return task.remote(planned.stage, planned.key, planned.dataset, store, resources.device)
 
 
 def finish_tensor_stage(
@@ -226,7 +224,7 @@ def finish_tensor_stage(
         planned,
         store,
         time.time() - seconds,
-        device="cuda" if resources.num_gpus else "cpu",
+        device=resources.device,
         sort="tensors",
         history=history,
         images=0,

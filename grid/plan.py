@@ -168,6 +168,14 @@ class Plan:
         }
 
 
+def by_sort(
+    keys: Mapping[str, str], stages: Mapping[str, PlannedStage]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Keys by name, parted in those of column stages and those of tensor stages."""
+    columns = {name: key for name, key in keys.items() if isinstance(stages[key].stage, ColumnStage)}
+    return columns, {name: key for name, key in keys.items() if name not in columns}
+
+
 class Planner:
     """Makes keys and identities; remembers the hash of every checkpoint and the key of every stage."""
 

@@ -27,7 +27,7 @@ def plan_of(spec: Spec, datasets: Sequence[Dataset], world: World) -> Plan:
 
 def proposals_of(plan: Plan, runnable: Sequence[PlannedTrial], world: World) -> dict[str, Proposals]:
     """What is to be run, by one method's name for each resource shape."""
-    if plan.spec.search.kind == "optuna":
+    if plan.searches:
         return {_only_method(plan): _optuna(plan, world)}
     shapes: dict[MethodResources, list[PlannedTrial]] = {}
     for trial in runnable:

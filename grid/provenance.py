@@ -25,8 +25,8 @@ def commit() -> tuple[str | None, bool | None]:
         stated = json.loads(os.environ[COMMIT])
         return stated["git_commit"], stated["git_dirty"]
     if (ROOT / ".git").exists():
-        head = _git("rev-parse", "HEAD")
-        return head, bool(_git("status", "--porcelain")) if head else None
+        head = git("rev-parse", "HEAD")
+        return head, bool(git("status", "--porcelain")) if head else None
     if ROOT.name.startswith("_ray_pkg_"):
         return ROOT.name.removeprefix("_ray_pkg_"), None
     return None, None
@@ -38,7 +38,8 @@ def stated_commit() -> dict[str, Any]:
     return {"git_commit": head, "git_dirty": dirty}
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
+    """What git prints about this repository; None where it cannot say."""
     try:
         done = subprocess.run(
             ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True

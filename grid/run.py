@@ -1,6 +1,5 @@
 """`python -m grid run`: everything between a spec on disk and its numbers in the results store."""
 
-import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from grid.plan import Plan, PlannedTrial
 from grid.plan_view import show_plan
 from grid.planning import plan_of
 from grid.progress import Display
-from grid.provenance import command_line, commit
+from grid.provenance import command_line, stated_commit
 from grid.recorder import Recorder
 from grid.refused import Refused
 from grid.spec import Spec
@@ -75,14 +74,12 @@ def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
 
 def _launch(request: Request, plan: Plan, display: Display) -> int:
     world, spec = request.world, request.spec
-    head, dirty = commit()
     launch_id = world.results.begin_launch(
         spec.name,
         spec=yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False),
         plan=plan.as_json(),
         command=command_line(),
-        git_commit=head,
-        git_dirty=dirty,
+        **stated_commit(),
     )
     status = "failed"
     with _mirror(request) as mirror:
@@ -96,7 +93,7 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
         finally:
             recorder.interrupt()
             world.results.end_launch(launch_id, status)
-            mirror.submit_launch(launch_id, _summary_files(plan))
+            mirror.submit_launch(launch_id, {})
     return DONE if status == "done" else SOMETHING_FAILED
 
 
@@ -170,13 +167,6 @@ def _report_failures(plan: Plan, recorder: Recorder, world: World, display: Disp
     if elsewhere:
         display.say(f"{elsewhere} trials are running in another launch")
     return bool(missing)
-
-
-def _summary_files(plan: Plan) -> dict[str, str]:
-    return {
-        "spec.yaml": yaml.safe_dump(plan.spec.model_dump(mode="json"), sort_keys=False),
-        "plan.json": json.dumps(plan.as_json(), indent=1),
-    }
 
 
 @contextmanager

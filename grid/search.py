@@ -87,12 +87,8 @@ def _stages_of(space: Space, configuration_: Configuration, card: Card) -> str:
     return repr(space.build(configuration_).stages(card, 0))
 
 
-def _first(space: Space) -> Configuration:
-    return next(space.grid()) | {name: ends.low for name, ends in space.ranges.items()}
-
-
 def _refuse_ranges_that_change_a_stage(space: Space, card: Card) -> None:
-    first = _first(space)
+    first = space.first()
     for name, ends in space.ranges.items():
         if _stages_of(space, first, card) != _stages_of(space, first | {name: _high(ends)}, card):
             raise SpecError(
@@ -107,7 +103,7 @@ def _high(ends: Range) -> float | int:
 
 def _stage_choices(space: Space, card: Card) -> Iterator[Configuration]:
     """One configuration for each combination of those choices that change a stage."""
-    first = _first(space)
+    first = space.first()
     base = _stages_of(space, first, card)
     varied = {
         name: values

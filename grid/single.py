@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from components.stage import TensorStage
 from grid.artifacts import ArtifactStore
-from grid.plan import Plan, PlannedTrial
+from grid.plan import Plan, PlannedTrial, by_sort
 from grid.trial import TrialTask, run_trial
 
 BY_HAND = 0  # the attempt's number: no launch ever uses it
@@ -36,15 +35,14 @@ def use_threads(num_cpus: float) -> None:
 
 def task_of(plan: Plan, trial: PlannedTrial, attempt: int) -> TrialTask:
     """What a worker is told of this attempt."""
-    stages = plan.planner.stages
-    tensors = {n: k for n, k in trial.stages.items() if isinstance(stages[k].stage, TensorStage)}
+    columns, tensors = by_sort(trial.stages, plan.stages)
     return TrialTask(
         id=trial.id,
         attempt=attempt,
         method=trial.method,
         dataset=trial.dataset.name,
         seed=trial.seed,
-        columns={name: key for name, key in trial.stages.items() if name not in tensors},
+        columns=columns,
         tensors=tensors,
         on_failed=plan.spec.on_failed,
     )

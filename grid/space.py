@@ -58,6 +58,10 @@ class Space:
         for values in itertools.product(*self.choices.values()):
             yield {**self.fixed, **dict(zip(self.choices, values, strict=True))}
 
+    def first(self) -> Configuration:
+        """The first of each choice, the low end of each range."""
+        return next(self.grid()) | {name: ends.low for name, ends in self.ranges.items()}
+
     def sample(self, stream: np.random.Generator) -> Configuration:
         """One configuration at random."""
         chosen = {name: values[stream.integers(len(values))] for name, values in self.choices.items()}
@@ -110,7 +114,7 @@ def _range(value: Mapping[str, Any], hint: Any, where: str) -> Range:
 
 def _validate(space: Space) -> None:
     """Builds the method once for every single choice and end of a range."""
-    first = next(space.grid()) | {name: ends.low for name, ends in space.ranges.items()}
+    first = space.first()
     space.build(first)
     for name, values in space.choices.items():
         for value in values[1:]:

@@ -50,6 +50,11 @@ class StageResources(Strict):
     num_gpus: Annotated[float, Ge(0)] = 0.0
     batch_size: Annotated[int, Ge(1)] = 64
 
+    @property
+    def device(self) -> str:
+        """Where its model runs, as torch calls it."""
+        return "cuda" if self.num_gpus else "cpu"
+
 
 class MethodResources(Strict):
     """What one trial of a method takes."""

@@ -41,10 +41,12 @@ def run_stages(
         pending = {stage.key for stage in waiting}
         ready = [s for s in waiting if not pending.intersection(s.inputs.values())]
         tensors = [stage for stage in ready if isinstance(stage.stage, TensorStage)]
-        batch = tensors or ready[:1]
-        run = _run_tensor_stages if tensors else _run_column_stage
-        failed |= run(plan, batch, store, results, cluster, display)
-        waiting = [stage for stage in waiting if stage not in batch]
+        if tensors:
+            failed |= _run_tensor_stages(plan, tensors, store, results, display)
+        elif ready:
+            failed |= _run_column_stage(plan, ready[0], store, results, cluster, display)
+        ended = {stage.key for stage in tensors or ready[:1]}
+        waiting = [stage for stage in waiting if stage.key not in ended]
     return failed
 
 
@@ -53,7 +55,6 @@ def _run_tensor_stages(
     stages: Sequence[PlannedStage],
     store: ArtifactStore,
     results: ResultsStore,
-    cluster: Mapping[str, float],
     display: Display,
 ) -> dict[str, str]:
     """All at once: the cluster runs as many as it has room for."""
@@ -92,13 +93,12 @@ def _steps(store: ArtifactStore, running: Any) -> str:
 
 def _run_column_stage(
     plan: Plan,
-    stages: Sequence[PlannedStage],
+    stage: PlannedStage,
     store: ArtifactStore,
     results: ResultsStore,
     cluster: Mapping[str, float],
     display: Display,
 ) -> dict[str, str]:
-    (stage,) = stages
     assert stage.dataset is not None
     used = plan.spec.resources.stage(stage.stage.kind)
     task = display.task(f"stage {stage.stage.kind} of {stage.dataset.name}", stage.images, "images")
@@ -113,7 +113,7 @@ def _run_column_stage(
             lambda done, _: task.update(done),
         )
     except (StageFailed, ray.exceptions.RayError) as error:
-        reason = f"stage {stage.stage.kind}: {_last_line(error).removeprefix(f'stage {stage.stage.kind}: ')}"
+        reason = f"stage {stage.stage.kind}: {_last_line(error)}"
         task.finish(f"failed: {reason}")
         return {stage.key: reason}
     results.record_stage(manifest)

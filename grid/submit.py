@@ -3,12 +3,11 @@
 import json
 import os
 import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from grid.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
-from grid.provenance import COMMIT, ROOT, stated_commit
+from grid.provenance import COMMIT, ROOT, git, stated_commit
 
 PASSED_ON = ("CONCEPTGRID_DATA", "CONCEPTGRID_WEIGHTS", HOME, RESULTS_URL, STORAGE, TRACKING_URI)
 MAX_UPLOAD_BYTES = 100 * 2**20  # Ray refuses a larger working directory
@@ -55,12 +54,8 @@ def _follow(client: object, job: str) -> None:
 
 def _check_size() -> None:
     """HomeError if what would be uploaded (what git does not ignore) is more than Ray takes."""
-    listed = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
-        capture_output=True,
-        text=True,
-    )
-    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    listed = git("ls-files", "-co", "--exclude-standard", "-z") or ""
+    files = [ROOT / name for name in listed.split("\0") if name]
     total = sum(path.stat().st_size for path in files if path.is_file())
     if total > MAX_UPLOAD_BYTES:
         raise HomeError(

@@ -4,7 +4,6 @@ Everything lies under `trials/<id>/<attempt>/`; the manifest is written last and
 """
 
 import io
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -163,4 +162,4 @@ def finished_report(store: ArtifactStore, trial_id: str, attempt: int) -> dict[s
     name = f"{trial_folder(trial_id, attempt)}/{MANIFEST}"
     if attempt < 1 or not store.storage.exists(name):
         return None
-    return dict(json.loads(store.storage.read(name)))
+    return dict(store.storage.read_json(name))

@@ -25,7 +25,7 @@ from components.recipe import Recipe
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_segments import BackboneSegments
-from components.stages.classifier import Classifier
+from components.stages.classifier import classifier_of
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
@@ -78,7 +78,8 @@ class SegMilCbm(Method):
             raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        classifier = self._classifier(card, seed)
+        recipe = self.recipe
+        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
         segments = Segments(segmenter=self.segmenter)
         network: dict[str, Any] = {
             "backbone": self.backbone,
@@ -94,17 +95,6 @@ class SegMilCbm(Method):
             "images": BackboneImages(**network),
             "features": BackboneSegments(**network, segments=segments, encode=self.encode),
         }
-
-    def _classifier(self, card: Card, seed: int) -> Classifier | None:
-        if self.recipe is None:
-            return None
-        return Classifier(
-            backbone=self.backbone,
-            recipe=self.recipe,
-            n_classes=len(card.classes),
-            image_size=card.image_size,
-            seed=seed,
-        )
 
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         from components.models.mil_bags import read_bags
@@ -140,7 +130,7 @@ class SegMilCbm(Method):
                 logits = self._logits(fitted, bags, selection)
                 predictions = predictions_of(data, data.split(split).ids, known(logits))
                 metrics += accuracy_metrics(data, split, predictions, selection)
-            metrics += diagnostics(self, self.head(fitted), bags, split)
+            metrics += diagnostics(self.head(fitted), bags, split)
         return metrics
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:

@@ -14,7 +14,7 @@ from components.models.backbones.small_cnn import SmallCnn
 from components.recipe import Recipe
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
-from components.stages.classifier import Classifier
+from components.stages.classifier import classifier_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,7 @@ class Standard(Method):
     recipe: Recipe = Recipe()
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        classifier = Classifier(
-            backbone=self.backbone,
-            recipe=self.recipe,
-            n_classes=len(card.classes),
-            image_size=card.image_size,
-            seed=seed,
-        )
+        classifier = classifier_of(card, self.backbone, self.recipe, seed)
         logits = BackboneImages(backbone=self.backbone, classifier=classifier, image_size=card.image_size)
         return {"classifier": classifier, "logits": logits}
 

@@ -134,7 +134,7 @@ def run_head(head: MilV1, bags: BagTensors) -> tuple[NDArray[np.float32], MilOut
     return output.logits.numpy(), output
 
 
-def diagnostics(method: "SegMilCbm", head: MilV1, bags: BagTensors, split: str) -> list[Metric]:
+def diagnostics(head: MilV1, bags: BagTensors, split: str) -> list[Metric]:
     """What a reader must know beside the accuracies (A6, A9.5, A9.7): what the concept loss taught above a
     constant, how concentrated attention is, and how many bags are the whole image."""
     _, output = run_head(head, bags)

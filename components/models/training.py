@@ -142,7 +142,9 @@ def predict(network: Network, images: NDArray[np.uint8], device: str) -> NDArray
     """Logits (n, C) of images uint8 (n, H, W, 3), in evaluation mode."""
     network.eval()
     with torch.inference_mode():
-        parts = [network(to_pixels(images[i : i + 256], device)).cpu() for i in range(0, len(images), 256)]
+        parts = [
+            network(to_pixels(images[block], device)).cpu() for block in blocks(len(images), IMAGES_AT_ONCE)
+        ]
     return torch.cat(parts).numpy() if parts else np.zeros((0, network.head.out_features), np.float32)
 
 

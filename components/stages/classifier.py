@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from components.card import Card
 from components.data import Data
 from components.models.backbone import Backbone
 from components.recipe import Recipe
@@ -36,6 +37,13 @@ class Classifier(TensorStage):
         network = self.backbone.build(self.n_classes, self.image_size, self.seed)
         train_classifier(network, data, self.recipe, self.image_size, self.seed, device, report)
         return dump_tensors(network)
+
+
+def classifier_of(card: Card, backbone: Backbone, recipe: Recipe, seed: int) -> Classifier:
+    """The classifier stage of a data set: its classes, its image size."""
+    return Classifier(
+        backbone=backbone, recipe=recipe, n_classes=len(card.classes), image_size=card.image_size, seed=seed
+    )
 
 
 def load_network(
