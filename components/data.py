@@ -119,16 +119,17 @@ class Data:
 
 def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
     """A column of n lists of D numbers as (n, D)."""
-    return _matrix(_whole(column))
+    return _matrix(whole(column))
 
 
 def ragged_vectors(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """A column of n lists of vectors as (all vectors one after the other (m, D), counts (n,))."""
-    array = _whole(column)
+    array = whole(column)
     return _matrix(array.flatten()), np.diff(array.offsets.to_numpy()).astype(np.int64)
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array."""
     array = column.combine_chunks()
     return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
 

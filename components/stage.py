@@ -6,7 +6,7 @@ a model may name a `checkpoint`. Nothing here loads a model: that happens in the
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from components.data import Data
 
 Tensors = Mapping[str, NDArray[Any]]
+Preparation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,19 @@ class ImageRecord:
 class Batch:
     """What a column stage is given: B images and the rows of its inputs.
 
-    images: B arrays uint8 (H, W, 3), sizes may differ. inputs: by field name, an Arrow table of the
-    input stage's columns with B rows in the same order.
+    images: B arrays uint8 (H, W, 3), as the stage's preparation left them; sizes may differ. inputs: by
+    field name, an Arrow table of the input stage's columns with B rows in the same order.
+    sizes: of the images as decoded; without them, the images are as decoded.
     """
 
     records: list[ImageRecord]
     images: list[NDArray[np.uint8]]
     inputs: dict[str, pa.Table]
+    sizes: list[Size] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            object.__setattr__(self, "sizes", [image.shape[:2] for image in self.images])
 
     def __len__(self) -> int:
         return len(self.records)
@@ -52,7 +60,7 @@ class Batch:
         inputs = {
             name: table.slice(rows.start, rows.stop - rows.start) for name, table in self.inputs.items()
         }
-        return Batch(self.records[rows], self.images[rows], inputs)
+        return Batch(self.records[rows], self.images[rows], inputs, self.sizes[rows])
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,22 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnStage(Stage):
-    """A map from images to columns. An image that raises becomes a failure row with the reason."""
+    """A map from images to columns. An image that raises becomes a failure row with the reason.
+
+    DECODES: whether the stage looks at the images themselves, or at its inputs alone.
+    """
+
+    DECODES: ClassVar[bool] = True
+
+    @property
+    def batch_size(self) -> int:
+        """Images that its model gets at once, where the spec's resources do not say."""
+        return 64
+
+    def preparation(self) -> Preparation | None:
+        """What is done to each decoded image before it travels to the model, in tasks on CPUs beside it:
+        resizing, above all. None: nothing. It reads the model's configuration and never its weights."""
+        return None
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         """The map with its model in memory, on `device`.

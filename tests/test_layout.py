@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMPONENTS = {
     "components/methods",
     "components/models/segmenters",
+    "components/models/box_segmenters",
+    "components/models/detectors",
     "components/models/backbones",
     "components/readers",
     "components/generators",

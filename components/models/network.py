@@ -1,7 +1,6 @@
 """The one form in which backbones are used. B images, D features, C classes, h w the trunk's grid."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from components.checkpoints import find_checkpoint
 from components.models.backbone import Statistics
+from components.models.loading import read_checkpoint
 
 
 class Network(nn.Module):
@@ -67,13 +67,3 @@ def load_trunk(network: Network, checkpoint: str | None) -> None:
         prefix = "trunk."
         trunk = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
         network.trunk.load_state_dict(trunk)
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors, or from a file that `torch.load(weights_only=True)` takes."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state

@@ -16,7 +16,7 @@ from components.stage import (
     ragged_lists,
 )
 from components.stages.classifier import Classifier, load_network
-from components.stages.segments import Segments
+from components.stages.segment_stage import SegmentStage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class BackboneSegments(ColumnStage):
 
     backbone: Backbone
     classifier: Classifier | None
-    segments: Segments
+    segments: SegmentStage
     image_size: int
     encode: Literal["crop", "pool"] = "crop"
 

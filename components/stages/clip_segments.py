@@ -16,7 +16,7 @@ from components.stage import (
     fixed_size_lists,
     ragged_lists,
 )
-from components.stages.segments import Segments
+from components.stages.segment_stage import SegmentStage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class ClipSegments(ColumnStage):
     """`embedding`: per segment, in the order of `segments`, a unit vector float32 (D,)."""
 
     clip: Clip
-    segments: Segments
+    segments: SegmentStage
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         model = self.clip.load(device)

@@ -28,7 +28,8 @@ class Torchvision(Backbone):
         import torch
         from torchvision.models import get_model
 
-        from components.models.network import Network, read_checkpoint
+        from components.models.loading import read_checkpoint
+        from components.models.network import Network
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -1,0 +1,1 @@
+"""Box segmenters: a file each, named after its class."""
