@@ -14,44 +14,20 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from components.card import Card
-from components.identity import configuration
+from benchmarks.streams import photographs, run_stage
 from components.images import ImageIndex
 from components.models.backbones.torchvision import Torchvision
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier import load_network
 from grid.artifacts import ArtifactStore
 from grid.cluster import cluster
-from grid.datasets import Dataset
-from grid.pipeline import run_column_stage
-from grid.plan import PlannedStage
 from grid.spec import StageResources
 
 SIZE, BATCH = 224, 32
 REPEATS = 3
 COUNTS = (256, 1024)
 STAGE = BackboneImages(backbone=Torchvision(architecture="squeezenet1_0"), classifier=None, image_size=SIZE)
-CARD = Card(
-    name="photographs", title="", source="", licence="", layout="", image_size=SIZE, classes=("a", "b")
-)
-
-
-def photographs(root: Path, count: int) -> ImageIndex:
-    """JPEGs of SIZE x SIZE with structure at all scales, drawn from a fixed seed."""
-    stream = np.random.default_rng(0)
-    for i in range(count):
-        coarse = Image.fromarray(stream.integers(0, 256, (14, 14, 3), dtype=np.uint8))
-        coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(root / f"{i}.jpg", quality=90)
-    return ImageIndex(
-        root=root,
-        image_ids=np.arange(count),
-        paths=np.array([f"{i}.jpg" for i in range(count)], dtype=object),
-        labels=np.zeros(count, np.int64),
-        groups=np.zeros(count, np.int64),
-        splits=np.array(["test"] * count, dtype=object),
-        classes=("a", "b"),
-        group_names=("a", "b"),
-    )
+RESOURCES = StageResources(replicas=1, num_cpus=1, batch_size=BATCH)
 
 
 def decoded(path: Path) -> torch.Tensor:
@@ -86,33 +62,21 @@ def plain_loop(index: ImageIndex) -> tuple[float, float]:
     return time.perf_counter() - start, forward
 
 
-def stage(index: ImageIndex, key: str, folder: Path, total: dict[str, float]) -> float:
-    """Seconds of the pipeline, from its start to the published artifact."""
-    dataset = Dataset(CARD, index.root, index, "benchmark")
-    planned = PlannedStage(key, STAGE, dataset, {}, {"parameters": configuration(STAGE)}, ())
-    resources = StageResources(replicas=1, num_cpus=1, batch_size=BATCH)
-    start = time.perf_counter()
-    run_column_stage(
-        planned, {key: planned}, ArtifactStore(str(folder)), resources, total, 0.0, lambda done, all_: None
-    )
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Prints medians over repeats, interleaved."""
     with tempfile.TemporaryDirectory() as folder, cluster(None) as total:
         images = Path(folder) / "images"
         images.mkdir()
-        index = photographs(images, max(COUNTS))
-        warm = index.rows(np.arange(BATCH))
-        stage(warm, "warm", Path(folder) / "store", dict(total))
+        store = ArtifactStore(str(Path(folder) / "store"))
+        index = photographs(images, max(COUNTS), SIZE, SIZE)
+        run_stage(STAGE, "warm", index.rows(np.arange(BATCH)), store, RESOURCES, total)
         loops: dict[int, list[tuple[float, float]]] = {count: [] for count in COUNTS}
         stages: dict[int, list[float]] = {count: [] for count in COUNTS}
         for repeat in range(REPEATS):
             for count in COUNTS:
                 part = index.rows(np.arange(count))
                 loops[count].append(plain_loop(part))
-                stages[count].append(stage(part, f"{count}-{repeat}", Path(folder) / "store", dict(total)))
+                stages[count].append(run_stage(STAGE, f"{count}-{repeat}", part, store, RESOURCES, total))
         report(loops, stages)
 
 

@@ -22,7 +22,7 @@ from grid.proposals import Rest
 from grid.recorder import Recorder
 from grid.results.store import ResultsStore
 from grid.single import task_of
-from grid.spec import parse_spec
+from grid.spec import Resources, parse_spec
 from grid.tracking import Mirror
 from grid.trial import run_trial
 
@@ -32,7 +32,7 @@ TRIALS = (20, 120)
 def plan_of(dataset: Dataset, count: int, folder: Path) -> Plan:
     """A plan of `count` seeds of the no-op."""
     content = {"name": "noop", "datasets": ["x"], "methods": [{}], "seeds": list(range(count))}
-    planner = Planner(FileHashes(folder / "hashes.json"), "wrong")
+    planner = Planner(FileHashes(folder / "hashes.json"), "wrong", Resources())
     trials = tuple(planner.trial(Noop(), dataset, seed) for seed in range(count))
     return Plan(
         spec=parse_spec(content, "benchmark"),

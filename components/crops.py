@@ -13,7 +13,8 @@ MARGIN = 0.1  # of the box's sides, on each side
 def segment_crops(image: NDArray[np.uint8], segments: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
     """uint8 (S, size, size, 3) of the image (H, W, 3) and its segments (S, H, W).
 
-    Pixels outside the mask take the image's mean colour (spec of SEG-MIL-CBM, A4 step 6).
+    Pixels outside the mask take the image's mean colour (spec of SEG-MIL-CBM, A4 step 6): all of them where
+    the mask is empty.
     """
     mean = image.mean(axis=(0, 1)).round().astype(np.uint8)
     crops = [_crop(image, segment, mean, size) for segment in segments]
@@ -24,6 +25,8 @@ def _crop(
     image: NDArray[np.uint8], segment: NDArray[np.bool_], mean: NDArray[np.uint8], size: int
 ) -> NDArray[np.uint8]:
     rows, columns = np.asarray(segment.any(axis=1)), np.asarray(segment.any(axis=0))
+    if not rows.any():
+        return np.broadcast_to(mean, (size, size, 3))
     window = (_span(rows), _span(columns))
     filled = np.where(segment[window][..., None], image[window], mean)
     return resized(filled, size)

@@ -125,7 +125,17 @@ def matrix(column: pa.ChunkedArray) -> NDArray[Any]:
 def ragged_vectors(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """A column of n lists of vectors as (all vectors one after the other (m, D), counts (n,))."""
     array = whole(column)
-    return _matrix(array.flatten()), np.diff(array.offsets.to_numpy()).astype(np.int64)
+    return _matrix(array.flatten()), _counts(array)
+
+
+def ragged(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """A column of n lists of numbers as (all numbers one after the other (m,), counts (n,))."""
+    array = whole(column)
+    return array.flatten().to_numpy(zero_copy_only=False), _counts(array)
+
+
+def _counts(array: pa.ListArray) -> NDArray[np.int64]:
+    return np.diff(array.offsets.to_numpy()).astype(np.int64)
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:

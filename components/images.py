@@ -86,18 +86,32 @@ def inside(root: Path, relative: str) -> str:
 
 
 def decode(path: Path) -> NDArray[np.uint8]:
-    """The image as RGB uint8 (H, W, 3); OSError if it cannot be read whole, ValueError if too large."""
+    """The image as RGB uint8 (H, W, 3), its pixels where the file has them: an EXIF orientation is for
+    viewers, and masks and boxes of data sets lie on the stored pixels. 16 bits are cut to the upper 8.
+
+    Raises OSError if it cannot be read whole, ValueError if it is too large or has no range of values.
+    """
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
-            return np.asarray(image.convert("RGB"))
+            return _rgb(image)
     except (OSError, ValueError):
         raise
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
     except Exception as error:  # a broken file makes Pillow's plugins raise SyntaxError and others
         raise OSError(f"broken image file: {error}") from error
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Pillow's own conversion turns 16 bits, integers and floats to white or black without a word."""
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    if image.mode in {"I", "F"}:
+        raise ValueError(f"pixels of mode {image.mode} have no defined range; store 8 or 16 bits")
+    return np.asarray(image.convert("RGB"))
 
 
 def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -28,6 +28,19 @@ def iou(counts: Sequence[bytes], height: int, width: int) -> NDArray[np.float64]
     return np.asarray(coco.iou(runs, runs, [0] * len(runs))).reshape(len(runs), len(runs))
 
 
+def iou_with(one: bytes, others: Sequence[bytes], height: int, width: int) -> NDArray[np.float64]:
+    """Intersection over union of one mask with each of the others: (S,)."""
+    if len(others) == 0:
+        return np.zeros(0)
+    pair = _runs([one], height, width), _runs(others, height, width)
+    return np.asarray(coco.iou(*pair, [0] * len(others))).reshape(-1)
+
+
+def union(counts: Sequence[bytes], height: int, width: int) -> bytes:
+    """Run lengths of the union of at least one mask."""
+    return bytes(coco.merge(_runs(counts, height, width))["counts"])
+
+
 def areas(counts: Sequence[bytes], height: int, width: int) -> NDArray[np.int64]:
     """Pixels of each mask: (S,)."""
     return np.asarray(coco.area(_runs(counts, height, width)), dtype=np.int64).reshape(-1)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from components.identity import component_name
 
 if TYPE_CHECKING:
-    from components.data import Data
+    from components.data import Column, Data
 
 Tensors = Mapping[str, NDArray[Any]]
 Preparation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -110,6 +110,10 @@ class ColumnStage(Stage):
         """What is done to each decoded image before it travels to the model, in tasks on CPUs beside it:
         resizing, above all. None: nothing. It reads the model's configuration and never its weights."""
         return None
+
+    def describe(self, column: "Column") -> dict[str, float]:
+        """Numbers about the whole column that its manifest and the log should show; it reads little."""
+        return {}
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         """The map with its model in memory, on `device`.

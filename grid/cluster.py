@@ -59,26 +59,40 @@ def _runtime_env(joins: bool) -> dict[str, Any]:
     return {"env_vars": variables, **({"working_dir": str(ROOT)} if joins else {})}
 
 
-def replicas_for(resources: StageResources, total: Mapping[str, float]) -> int:
-    """How many replicas run: as stated, else as many as leave a CPU for reading and writing.
+def replicas_for(resources: StageResources, total: Mapping[str, float]) -> tuple[int, int]:
+    """The least and the most replicas: as stated, else as many as leave a CPU for reading and writing.
 
     Raises ClusterError for what would hang without a word: a pool that takes every CPU, GPUs that are not
     there.
     """
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
     if resources.num_gpus > gpus:
-        raise ClusterError(f"a replica needs {resources.num_gpus:g} GPU; the cluster has {gpus:g}")
+        raise ClusterError(
+            f"a replica needs {resources.num_gpus:g} GPU; the cluster has {gpus:g}"
+            " (--set resources.stages.KIND.num_gpus=0 runs it on CPUs)"
+        )
     room = int((cpus - IO_CPUS) // resources.num_cpus)
     if resources.num_gpus:
-        room = min(room, int(gpus // resources.num_gpus))
-    wanted = resources.replicas or max(1, min(room, int((cpus - 1) // resources.num_cpus)))
-    if wanted > room:
+        room = min(room, _on_gpus(resources.num_gpus, gpus))
+    stated = resources.replicas
+    if stated is None:
+        least = most = max(1, min(room, int((cpus - 1) // resources.num_cpus)))
+    elif isinstance(stated, int):
+        least = most = stated
+    else:
+        least, most = stated.min, stated.max or max(room, stated.min)
+    if most > room:
         raise ClusterError(
-            f"{wanted} replicas of {resources.num_cpus:g} CPU and {resources.num_gpus:g} GPU do not leave"
+            f"{most} replicas of {resources.num_cpus:g} CPU and {resources.num_gpus:g} GPU do not leave"
             f" {IO_CPUS:g} CPU for reading: the cluster has {cpus:g} CPU, {gpus:g} GPU;"
             " lower replicas or num_cpus of the stage in the spec's resources"
         )
-    return wanted
+    return min(least, most), most
+
+
+def _on_gpus(share: float, gpus: float) -> int:
+    """Replicas that fit: a fraction never spans two GPUs."""
+    return int(gpus) * int(1 / share + 1e-9) if share < 1 else int(gpus // share)
 
 
 def preflight(

@@ -68,9 +68,12 @@ def run_column_stage(
     stored = store.stored_ids(planned.key)
     todo = index.rows(~np.isin(index.image_ids, stored))
     parts = -(-len(todo) // PART_IMAGES)
-    replicas = min(replicas_for(resources, cluster), max(parts, 1))  # no idle ones
+    least, most = (min(n, max(parts, 1)) for n in replicas_for(resources, cluster))  # no idle ones
+    task = _task(planned, stages, store)
+    batch_size = resources.batch_size or task.stage.batch_size
     if len(todo):
-        _stream(todo, _task(planned, stages, store), resources, replicas, progress, len(index))
+        pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most)
+        _stream(todo, task, resources, batch_size, pool, progress, len(index))
     failures = _checked(planned, store, index, max_failed_fraction)
     return _publish(
         planned,
@@ -85,9 +88,10 @@ def run_column_stage(
         images_resumed=len(index) - len(todo),
         model_inputs=int(store.total(planned.key, MODEL_INPUTS)),
         model_seconds=store.total(planned.key, SECONDS),
-        batch_size=resources.batch_size,
+        batch_size=batch_size,
         smallest_device_batch=store.least(planned.key, DEVICE_BATCH),
-        replicas=replicas,
+        replicas=most,
+        **task.stage.describe(store.column(planned.key)),
     )
 
 
@@ -101,12 +105,13 @@ def _stream(
     todo: ImageIndex,
     task: StageTask,
     resources: StageResources,
-    replicas: int,
+    batch_size: int,
+    pool: ray.data.ActorPoolStrategy,
     progress: Progress,
     total: int,
 ) -> None:
     context = ray.data.DataContext.get_current()
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says at ERROR, it raises too
     context.enable_progress_bars = False  # ours shows images, and goes to logs as lines
     context.issue_detectors_config.detectors = []  # they warn of every pipeline shorter than its samples
     paths = placed(_paths(todo), task)
@@ -122,10 +127,10 @@ def _stream(
         )
         .map_batches(
             StageActor,
-            batch_size=resources.batch_size,
+            batch_size=batch_size,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=replicas),
-            fn_constructor_kwargs={"task": task, "device": resources.device},
+            compute=pool,
+            fn_constructor_kwargs={"task": task, "device": resources.device, "batch_size": batch_size},
             num_cpus=resources.num_cpus,
             num_gpus=resources.num_gpus,
         )

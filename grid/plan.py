@@ -9,11 +9,13 @@ from components.checkpoints import MissingWeights, checkpoint_files, find_checkp
 from components.fingerprint import FileHashes
 from components.identity import component_name, configuration, digest
 from components.method import Method
+from components.models.precision import with_precision
 from components.stage import ColumnStage, Stage
 from grid.datasets import Dataset
 from grid.results.entry import TrialEntry
 from grid.search import Candidates, candidates
-from grid.spec import Spec
+from grid.spec import Resources, Spec
+from grid.weights import problem
 
 UNRESOLVED = "unresolved"
 
@@ -179,10 +181,11 @@ def by_sort(
 class Planner:
     """Makes keys and identities; remembers the hash of every checkpoint and the key of every stage."""
 
-    def __init__(self, hashes: FileHashes, on_failed: str) -> None:
+    def __init__(self, hashes: FileHashes, on_failed: str, resources: Resources) -> None:
         self._hashes = hashes
+        self._resources = resources
         self._on_failed = on_failed
-        self._weights: dict[str, str | None] = {}
+        self._weights: dict[str, tuple[str | None, str]] = {}
         self.stages: dict[str, PlannedStage] = {}
 
     def trial(self, method: Method, dataset: Dataset, seed: int) -> PlannedTrial:
@@ -205,7 +208,9 @@ class Planner:
         return PlannedTrial(digest(identity), method, dataset, seed, config, keys, closure)
 
     def stage(self, stage: Stage, dataset: Dataset) -> PlannedStage:
-        """The planned stage over this data set, after everything that it reads."""
+        """The planned stage over this data set, after everything that it reads; its models' precision is
+        that of the device which its resources name."""
+        stage = with_precision(stage, self._resources.stage(stage.kind).device)
         inputs = {name: self.stage(value, dataset) for name, value in stage.inputs().items()}
         missing: list[str] = [name for value in inputs.values() for name in value.unresolved]
         data = None
@@ -250,17 +255,20 @@ class Planner:
     def _content(self, checkpoint: str, missing: list[str]) -> str:
         if checkpoint not in self._weights:
             self._weights[checkpoint] = self._hash(checkpoint)
-        content = self._weights[checkpoint]
-        if content is None:
-            missing.append(f"weights {checkpoint!r}")
+        content, wrong = self._weights[checkpoint]
+        if wrong:
+            missing.append(wrong)
         return content or f"{UNRESOLVED} {checkpoint}"
 
-    def _hash(self, checkpoint: str) -> str | None:
+    def _hash(self, checkpoint: str) -> tuple[str | None, str]:
+        """The content of a checkpoint as a hash, or None and what is wrong with it."""
         try:
-            files = checkpoint_files(find_checkpoint(checkpoint))
-        except MissingWeights:
-            return None
-        return digest({file.name: self._hashes.of(file) for file in files})
+            path = find_checkpoint(checkpoint)
+        except MissingWeights as error:
+            return None, str(error)
+        found = {file: self._hashes.of(file) for file in checkpoint_files(path)}
+        wrong = problem(checkpoint, path, found)
+        return (None, wrong) if wrong else (digest({file.name: found[file] for file in found}), "")
 
 
 def make_plan(
@@ -273,7 +281,7 @@ def make_plan(
     finished: Sequence[tuple[str, Mapping[str, Any]]],
 ) -> Plan:
     """The plan. has_artifact and statuses are how the stores are asked."""
-    planner = Planner(hashes, spec.on_failed)
+    planner = Planner(hashes, spec.on_failed, spec.resources)
     found: Candidates = candidates(spec, datasets[0].card)
     trials: dict[str, PlannedTrial] = {}
     for dataset in datasets:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from grid.names import unknown
 
@@ -42,13 +42,28 @@ class Search(Strict):
     seed: int = 0
 
 
-class StageResources(Strict):
-    """What one replica of a stage takes. replicas None: as many as the cluster has room for."""
+class Replicas(Strict):
+    """A pool that Ray grows and shrinks with the load. max None: as many as the cluster has room for."""
 
-    replicas: Annotated[int, Ge(1)] | None = None
+    min: Annotated[int, Ge(1)] = 1
+    max: Annotated[int, Ge(1)] | None = None
+
+
+class StageResources(Strict):
+    """What one replica of a stage takes. replicas None: as many as the cluster has room for; num_gpus: a
+    fraction, for several replicas on one GPU, or a whole number; batch_size None: the stage's own."""
+
+    replicas: Annotated[int, Ge(1)] | Replicas | None = None
     num_cpus: Annotated[float, Gt(0)] = 1.0
     num_gpus: Annotated[float, Ge(0)] = 0.0
-    batch_size: Annotated[int, Ge(1)] = 64
+    batch_size: Annotated[int, Ge(1)] | None = None
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _whole_or_fraction(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError(f"num_gpus = {value:g}: a fraction below 1 or a whole number")
+        return value
 
     @property
     def device(self) -> str:

@@ -1,5 +1,7 @@
 """The stages of a plan that are missing, run in order on the cluster."""
 
+import gc
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,6 +104,7 @@ def _run_column_stage(
     assert stage.dataset is not None
     used = plan.spec.resources.stage(stage.stage.kind)
     task = display.task(f"stage {stage.stage.kind} of {stage.dataset.name}", stage.images, "images")
+    failed = ""
     try:
         manifest = run_column_stage(
             stage,
@@ -113,9 +116,11 @@ def _run_column_stage(
             lambda done, _: task.update(done),
         )
     except (StageFailed, ray.exceptions.RayError) as error:
-        reason = f"stage {stage.stage.kind}: {_last_line(error)}"
-        task.finish(f"failed: {reason}")
-        return {stage.key: reason}
+        failed = _last_line(error)
+    if failed:
+        gc.collect()  # the failed pipeline lies in a cycle, and its actors would go on holding their CPUs
+        task.finish(f"failed: {failed}")
+        return {stage.key: f"stage {stage.stage.kind}: {failed}"}
     results.record_stage(manifest)
     task.finish(_summary(manifest))
     return {}
@@ -126,6 +131,15 @@ def _summary(manifest: Mapping[str, Any]) -> str:
     parts = [f"{computed} images in {seconds:.1f} s, {computed / max(seconds, 1e-9):.0f} images/s"]
     if manifest["images_resumed"]:
         parts.append(f"{manifest['images_resumed']} were there")
+    if "segments_per_image" in manifest:
+        parts.append(
+            f"{manifest['segments_per_image']:.1f} segments an image (most {manifest['segments_most']},"
+            f" {manifest['tiny_share']:.0%} tiny)"
+        )
+    if manifest["smallest_device_batch"] < manifest["batch_size"]:
+        parts.append(
+            f"out of memory: batch {manifest['batch_size']} became {manifest['smallest_device_batch']}"
+        )
     if manifest["failed"]:
         reason = next(iter(manifest["failures"].values()))
         parts.append(f"{manifest['failed']} FAILED ({reason})")
@@ -133,5 +147,9 @@ def _summary(manifest: Mapping[str, Any]) -> str:
 
 
 def _last_line(error: Exception) -> str:
+    """What was raised in the worker, without tracebacks, Ray's own words and the module of its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    raised = [line for line in lines if re.match(r"(\w+\.)*[A-Z]\w+: ", line) and not line.startswith("ray.")]
+    if not raised:
+        return lines[-1] if lines else type(error).__name__
+    return re.sub(r"^(\w+\.)+", "", raised[-1]).removeprefix("ModelNotLoaded: ")

@@ -3,8 +3,9 @@
 Rows travel as Arrow tables. An image that fails keeps its row, with the reason in `error`.
 """
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import pyarrow as pa
 
 from components.data import ERROR, IMAGE_ID, Column
 from components.images import decode
-from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows
+from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Size
 from grid.artifacts import ArtifactStore
 
-PIXELS, HEIGHT, WIDTH = "pixels", "height", "width"
+PIXELS, HEIGHT, WIDTH = "pixels", "height", "width"  # as prepared
+IMAGE_HEIGHT, IMAGE_WIDTH = "image_height", "image_width"  # as decoded
 PATH, MASK, PART_MASK = "path", "mask", "part_mask"
 PART = "part"  # `part.<input>`: the file that holds the image's row of that input
 MODEL_INPUTS, SECONDS, DEVICE_BATCH = "model_inputs", "seconds", "device_batch"
+BLOCK_BYTES = 64 * 2**20  # of prepared pixels, after which a table travels on
+UNLIMITED = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -53,23 +57,64 @@ def placed(table: pa.Table, task: StageTask) -> pa.Table:
     return table.append_column(ERROR, pa.array(errors, pa.string()))
 
 
-def read_images(table: pa.Table, task: StageTask) -> pa.Table:
-    """Decodes the images of a placed block and puts the rows of the stage's inputs beside them."""
+def read_images(table: pa.Table, task: StageTask) -> Iterator[pa.Table]:
+    """Decodes and prepares the images of a placed block and puts the rows of the stage's inputs beside them.
+
+    Large photographs leave in several tables, so that a block of them never lies in memory as a whole.
+    """
     errors: list[str | None] = table[ERROR].to_pylist()
-    images: list[np.ndarray[Any, Any] | None] = []
+    images: list[_Decoded] = []
+    start, held = 0, 0
+    read = _reader(task.stage)
     for row, path in enumerate(table[PATH].to_pylist()):
+        image, errors[row] = (None, errors[row]) if errors[row] else read(path)
+        images.append(image or _Decoded(b"", (0, 0), (0, 0)))
+        held += len(images[-1].pixels)
+        if held > BLOCK_BYTES or row == len(table) - 1:
+            count = row + 1 - start
+            yield _with_inputs(_with_images(table.slice(start, count), images, errors[start:][:count]), task)
+            images, start, held = [], row + 1, 0
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """An image as it travels: its prepared pixels, their height and width, and those of the image itself."""
+
+    pixels: bytes
+    shape: Size
+    size: Size
+
+
+def _reader(stage: ColumnStage) -> Callable[[str], tuple[_Decoded | None, str | None]]:
+    """The function that reads one path: the image, or why there is none."""
+    prepare = stage.preparation() if stage.DECODES else None
+
+    def read(path: str) -> tuple[_Decoded | None, str | None]:
+        if not stage.DECODES:
+            return None, None
         try:
-            images.append(None if errors[row] else decode(Path(path)))
+            image = decode(Path(path))
+            prepared = image if prepare is None else prepare(image)
         except (OSError, ValueError) as error:
-            images.append(None)
-            errors[row] = _reason(error)
-    shapes = [(0, 0) if image is None else image.shape[:2] for image in images]
-    pixels = [None if image is None else image.tobytes() for image in images]
-    table = table.drop_columns([ERROR]).append_column(ERROR, pa.array(errors, pa.string()))
-    table = table.append_column(PIXELS, pa.array(pixels, pa.large_binary()))
-    table = table.append_column(HEIGHT, pa.array([s[0] for s in shapes], pa.int32()))
-    table = table.append_column(WIDTH, pa.array([s[1] for s in shapes], pa.int32()))
-    return _with_inputs(table, task)
+            return None, _reason(error)
+        return _Decoded(prepared.tobytes(), prepared.shape[:2], image.shape[:2]), None
+
+    return read
+
+
+def _with_images(table: pa.Table, images: list[_Decoded], errors: list[str | None]) -> pa.Table:
+    columns = {
+        ERROR: pa.array(errors, pa.string()),
+        PIXELS: pa.array([image.pixels for image in images], pa.large_binary()),
+        HEIGHT: pa.array([image.shape[0] for image in images], pa.int32()),
+        WIDTH: pa.array([image.shape[1] for image in images], pa.int32()),
+        IMAGE_HEIGHT: pa.array([image.size[0] for image in images], pa.int32()),
+        IMAGE_WIDTH: pa.array([image.size[1] for image in images], pa.int32()),
+    }
+    table = table.drop_columns([ERROR])
+    for name, values in columns.items():
+        table = table.append_column(name, values)
+    return table
 
 
 def _with_inputs(table: pa.Table, task: StageTask) -> pa.Table:
@@ -88,33 +133,60 @@ def _with_inputs(table: pa.Table, task: StageTask) -> pa.Table:
     return table
 
 
-class StageActor:
-    """One replica of a stage's model."""
+class ModelNotLoaded(RuntimeError):  # noqa: N818  the outcome has this name in every message
+    """A replica could not load its model; the message is why."""
 
-    def __init__(self, task: StageTask, device: str) -> None:
+
+class StageActor:
+    """One replica of a stage's model. Where its device ran out of memory, it goes on with the batch that
+    did fit."""
+
+    def __init__(self, task: StageTask, device: str, batch_size: int) -> None:
         self._inputs = list(task.columns)
+        self._limit = batch_size
         tensors = {name: task.store.tensors(key) for name, key in task.tensors.items()}
-        self._map: BatchMap = task.stage.load(tensors, device)
+        try:
+            self._map: BatchMap = task.stage.load(tensors, device)
+        except Exception as error:  # raised here, Ray would try the actor again and print its stack
+            self._broken: str | None = _reason(error)
+        else:
+            self._broken = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The stage's columns for a batch; failures keep their reason."""
+        """The stage's columns for a batch; failures keep their reason. ModelNotLoaded where there is none."""
+        if self._broken:
+            raise ModelNotLoaded(self._broken)
         start = time.perf_counter()
         good = np.flatnonzero(table[ERROR].is_null().to_numpy())
-        outcome = run_rows(self._map, self._batch(table.take(good))) if len(good) else None
-        return _joined(table, good, outcome, time.perf_counter() - start)
+        outcome = self._run(self._batch(table.take(good))) if len(good) else None
+        return _joined(table, good, outcome, time.perf_counter() - start, self._limit)
+
+    def _run(self, batch: Batch) -> "Outcome":
+        parts = []
+        rows = 0
+        while rows < len(batch):
+            part = batch.part(slice(rows, min(rows + self._limit, len(batch))))
+            parts.append(run_rows(self._map, part))
+            self._limit = min(self._limit, parts[-1].fits)
+            rows += len(part)
+        return _merged(parts)
 
     def _batch(self, table: pa.Table) -> Batch:
         records = [
             ImageRecord(row[IMAGE_ID], Path(row[PATH]), _path(row[MASK]), _path(row[PART_MASK]))
             for row in table.select([IMAGE_ID, PATH, MASK, PART_MASK]).to_pylist()
         ]
-        shapes = zip(table[HEIGHT].to_pylist(), table[WIDTH].to_pylist(), strict=True)
         buffers = (cell.as_buffer() for cell in table[PIXELS])
         images = [
-            np.frombuffer(buffer, np.uint8).reshape(height, width, 3)
-            for buffer, (height, width) in zip(buffers, shapes, strict=True)
+            np.frombuffer(buffer, np.uint8).reshape(*shape, 3)
+            for buffer, shape in zip(buffers, _sizes(table, HEIGHT, WIDTH), strict=True)
         ]
-        return Batch(records, images, {name: _input(table, name) for name in self._inputs})
+        inputs = {name: _input(table, name) for name in self._inputs}
+        return Batch(records, images, inputs, _sizes(table, IMAGE_HEIGHT, IMAGE_WIDTH))
+
+
+def _sizes(table: pa.Table, height: str, width: str) -> list[Size]:
+    return list(zip(table[height].to_pylist(), table[width].to_pylist(), strict=True))
 
 
 def _path(text: str | None) -> Path | None:
@@ -130,12 +202,12 @@ def _input(table: pa.Table, name: str) -> pa.Table:
 @dataclass(frozen=True)
 class Outcome:
     """columns: for the good rows only; errors: reason or None for each row of the batch; model_inputs:
-    what the model saw; device_batch: rows that went through the model at once, in the end."""
+    what the model saw; fits: rows that fit into the device's memory at once, UNLIMITED if all did."""
 
     columns: dict[str, pa.ChunkedArray]
     errors: list[str | None]
     model_inputs: int
-    device_batch: int
+    fits: int = UNLIMITED
 
 
 def run_rows(stage_map: BatchMap, batch: Batch) -> Outcome:
@@ -145,18 +217,34 @@ def run_rows(stage_map: BatchMap, batch: Batch) -> Outcome:
         return _success(stage_map(batch), len(batch))
     except Exception as error:  # a model may raise anything: it is kept as the row's reason
         if len(batch) == 1:
-            return Outcome({}, [_reason(error)], 0, 1)
+            return Outcome({}, [_reason(error)], 0)
+        full = _out_of_memory(error)
+    if full:
+        _free_memory()
     middle = len(batch) // 2
     halves = [run_rows(stage_map, batch.part(rows)) for rows in (slice(0, middle), slice(middle, len(batch)))]
-    return _merged(halves)
+    return _merged(halves, fits=len(batch) - middle if full else UNLIMITED)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Torch has a class for it on accelerators, and words on CPUs."""
+    name, text = type(error).__name__, str(error).lower()
+    return name in {"OutOfMemoryError", "MemoryError"} or "out of memory" in text or "can't allocate" in text
+
+
+def _free_memory() -> None:
+    """Gives cached blocks back, so that the halves do not fail on the whole's leftovers."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _success(rows: Rows, count: int) -> Outcome:
     columns = {name: pa.chunked_array([values]) for name, values in rows.columns.items()}
-    return Outcome(columns, [None] * count, rows.model_inputs, count)
+    return Outcome(columns, [None] * count, rows.model_inputs)
 
 
-def _merged(parts: list[Outcome]) -> Outcome:
+def _merged(parts: list[Outcome], fits: int = UNLIMITED) -> Outcome:
     filled = [part.columns for part in parts if part.columns]
     names = filled[0] if filled else {}
     chunks = {n: [c for columns in filled for c in columns[n].chunks] for n in names}
@@ -164,11 +252,13 @@ def _merged(parts: list[Outcome]) -> Outcome:
         {name: pa.chunked_array(chunks[name]) for name in names},
         [error for part in parts for error in part.errors],
         sum(part.model_inputs for part in parts),
-        max(part.device_batch for part in parts),
+        min([fits, *(part.fits for part in parts)]),
     )
 
 
-def _joined(table: pa.Table, good: np.ndarray[Any, Any], outcome: Outcome | None, seconds: float) -> pa.Table:
+def _joined(
+    table: pa.Table, good: np.ndarray[Any, Any], outcome: Outcome | None, seconds: float, device_batch: int
+) -> pa.Table:
     """image_id, error, the stage's columns (null where failed), and what the batch cost, per row."""
     count = len(table)
     errors = table[ERROR].to_pylist()
@@ -182,7 +272,7 @@ def _joined(table: pa.Table, good: np.ndarray[Any, Any], outcome: Outcome | None
     first = np.arange(count) == (np.argmax(succeeded) if count else 0)  # a row that is stored
     columns[MODEL_INPUTS] = pa.array(np.where(first, outcome.model_inputs if outcome else 0, 0))
     columns[SECONDS] = pa.array(np.where(first, seconds, 0.0))
-    columns[DEVICE_BATCH] = pa.array([outcome.device_batch if outcome else 0] * count, pa.int64())
+    columns[DEVICE_BATCH] = pa.array([device_batch] * count, pa.int64())
     return pa.table(columns)
 
 

@@ -38,6 +38,42 @@ class Member:
     share: float
 
 
+@dataclass(frozen=True)
+class Detected:
+    """A segment that a detector found: mask (H, W), concept, its rank in the image, the box's score."""
+
+    mask: Array
+    concept: int
+    rank: int
+    score: float
+
+
+def detected_groups(found: Sequence[Detected], rules: Any) -> list[list[int]]:
+    """The bag of one image by A4 steps 1 and 4-5: positions that stay, each before those it stands for."""
+    best_first = sorted(range(len(found)), key=lambda i: -found[i].score)
+    taken: dict[int, int] = {}
+    order = []
+    for i in best_first:
+        segment = found[i]
+        if segment.rank >= rules.boxes.k_top or segment.score < rules.boxes.threshold:
+            continue
+        taken[segment.concept] = taken.get(segment.concept, 0) + 1
+        if taken[segment.concept] <= rules.boxes.per_concept:
+            order.append(i)
+    groups: list[list[int]] = []
+    for i in order:
+        area, pixels = int(found[i].mask.sum()), found[i].mask.size
+        least = rules.tau_min_pixels * (pixels / 224**2 if rules.pixel_frame == "224" else 1)
+        if area == 0 or area < least - 1e-9 or area / pixels > rules.rho_max:
+            continue
+        over = [group for group in groups if iou(found[group[0]].mask, found[i].mask) > rules.tau_iou]
+        if over:
+            over[0].append(i)
+        elif len(groups) < rules.bag_size:
+            groups.append([i])
+    return groups
+
+
 def bag(masks: Array, vectors: Array, image: Array, texts: Array, rules: Any) -> list[Member]:
     """One bag by the spec of SEG-MIL-CBM, A4: masks (S, H, W), unit vectors (S, D), (D,) and (K, D)."""
     concepts = [math.fsum(image * text) for text in texts.astype(float)]

@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from components.bags import BagRules, BoxRules
 from components.card import Card
 from components.data import Data, Ids
 from components.evaluation import accuracy_metrics, predictions_of
@@ -19,6 +20,7 @@ from components.method import LAST, Explanation, Fitted, Method, Metric, Report
 from components.models.backbone import Backbone
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.clip import Clip
+from components.models.prompted_segmenter import PromptedSegmenter
 from components.models.segmenter import Segmenter
 from components.models.segmenters.felzenszwalb import Felzenszwalb
 from components.recipe import Recipe
@@ -29,7 +31,8 @@ from components.stages.classifier import classifier_of
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
-from components.stages.segments import Segments
+from components.stages.merged_segments import MergedSegments
+from components.stages.proposals import segments_of
 
 if TYPE_CHECKING:
     from components.models.mil_bags import BagTensors
@@ -43,7 +46,9 @@ class SegMilCbm(Method):
     """Knobs, in the order of the method's steps. Areas are pixels of a 224 x 224 frame.
 
     clip, vocabulary, template: which concepts, and how CLIP reads them;
-    segmenter, k_top, tau_min_pixels, rho_max, tau_iou, bag_size: which segments are in a bag (A4);
+    segmenter, k_top, box_threshold, boxes_per_concept (of a prompted segmenter), tau_min_pixels, rho_max,
+    tau_iou, merge, bag_size: which segments are in a bag (A4); `merge: union` makes new masks, so there the
+    thresholds are part of a stage and not only of the trial;
     backbone, recipe, encode: the features h of a segment; without recipe, the backbone's checkpoint as
     it is, else trained by ERM with the trial's seed and then frozen;
     attention_temperature, attention_hidden: the head (A5); target, target_temperature, lambda_concept:
@@ -58,6 +63,9 @@ class SegMilCbm(Method):
     tau_min_pixels: Annotated[float, Ge(0)] = 256.0
     rho_max: Annotated[float, Gt(0), Le(1)] = 0.9
     tau_iou: Annotated[float, Ge(0), Le(1)] = 0.8
+    merge: Literal["keep", "mean", "union"] = "keep"
+    box_threshold: Annotated[float, Ge(0), Le(1)] = 0.25
+    boxes_per_concept: Annotated[int, Ge(1)] = 2
     bag_size: Annotated[int, Ge(1)] = 15
     pixel_frame: Literal["224", "native"] = "224"
     backbone: Backbone = SmallCnn()
@@ -76,20 +84,54 @@ class SegMilCbm(Method):
     def __post_init__(self) -> None:
         if self.recipe is None and self.backbone.checkpoint is None:
             raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
+        if isinstance(self.segmenter, PromptedSegmenter) and self.k_top > self.segmenter.k_top_stored:
+            stored = self.segmenter.k_top_stored
+            raise ValueError(f"k_top = {self.k_top} is more than segmenter.k_top_stored = {stored}")
+
+    @property
+    def boxes(self) -> BoxRules | None:
+        """Which of a detector's boxes count; None without a detector."""
+        if not isinstance(self.segmenter, PromptedSegmenter):
+            return None
+        return BoxRules(self.k_top, self.box_threshold, self.boxes_per_concept)
+
+    @property
+    def rules(self) -> BagRules:
+        """Which segments are in a bag."""
+        return BagRules(
+            k_top=self.k_top,
+            tau_min_pixels=self.tau_min_pixels,
+            rho_max=self.rho_max,
+            tau_iou=self.tau_iou,
+            bag_size=self.bag_size,
+            pixel_frame=self.pixel_frame,
+            merge="mean" if self.merge == "mean" else "keep",
+            boxes=self.boxes,
+        )
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         recipe = self.recipe
         classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
-        segments = Segments(segmenter=self.segmenter)
+        images = ClipImages(clip=self.clip)
+        texts = ClipTexts(clip=self.clip, texts=card.vocabulary(self.vocabulary), templates=(self.template,))
+        segments = segments_of(self.segmenter, images, texts)
+        if self.merge == "union":
+            segments = MergedSegments(
+                segments=segments,
+                tau_min_pixels=self.tau_min_pixels,
+                rho_max=self.rho_max,
+                tau_iou=self.tau_iou,
+                pixel_frame=self.pixel_frame,
+                boxes=self.boxes,
+            )
         network: dict[str, Any] = {
             "backbone": self.backbone,
             "classifier": classifier,
             "image_size": card.image_size,
         }
-        texts = card.vocabulary(self.vocabulary)
         return {
-            "clip_images": ClipImages(clip=self.clip),
-            "clip_texts": ClipTexts(clip=self.clip, texts=texts, templates=(self.template,)),
+            "clip_images": images,
+            "clip_texts": texts,
             "segments": segments,
             "clip_segments": ClipSegments(clip=self.clip, segments=segments),
             "images": BackboneImages(**network),

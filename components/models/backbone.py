@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from components.models.precision import Precision
+
 if TYPE_CHECKING:
     from components.models.network import Network
 
@@ -15,17 +17,22 @@ CENTRED: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class Backbone:
     """Base of all backbones; one file each in `components/models/backbones/`.
 
-    STATISTICS: mean and std of the normalisation, per channel, for pixels in [0, 1].
+    precision: of the forward pass that makes features; classifiers are trained in fp32.
     """
 
     FOLDER: ClassVar[str] = "components.models.backbones"
-    STATISTICS: ClassVar[Statistics] = CENTRED
 
     checkpoint: str | None = None
+    precision: Precision = "auto"
 
-    def build(self, n_classes: int, image_size: int, seed: int) -> "Network":
-        """The network with the checkpoint's weights if there is one, else initialised from `seed`.
+    def build(self, n_classes: int | None, image_size: int, seed: int) -> "Network":
+        """The network for squares of `image_size` pixels, in float32, with the checkpoint's weights if there
+        is one, else initialised from `seed`.
 
-        Raises MissingWeights if the checkpoint is not found, RuntimeError if it does not fit.
+        n_classes: of a new linear head on the pooled features, initialised from `seed`; None: the
+        architecture's own head, with the checkpoint's weights.
+
+        Raises MissingWeights if the checkpoint is not found, WrongWeights if it does not fit, ValueError if
+        the architecture does not exist or is not a trunk, a pooling and a head.
         """
         raise NotImplementedError

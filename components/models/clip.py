@@ -1,103 +1,141 @@
 """CLIP: which checkpoint, and the embeddings that it gives."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from components.checkpoints import find_checkpoint
+from components.models.clip_format import (
+    Preprocess,
+    build_model,
+    build_tokenizer,
+    read_format,
+    token_counts,
+)
+from components.models.precision import Precision, dtype_of
 
 if TYPE_CHECKING:
     import torch
 
-IMAGES_AT_ONCE = 256  # bounds the memory of one forward pass, whatever the number of segments
+IMAGES_AT_ONCE = 256  # bounds the memory of one forward pass, whatever the number of segments or places
+TEXTS_AT_ONCE = 256
+
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A CLIP checkpoint: a folder in open_clip's own form (`open_clip_config.json` and
-    `open_clip_model.safetensors`), so that preprocessing comes from the model's config.
+    """A CLIP checkpoint. Its preprocessing comes from its config, never from here.
 
-    precision: of the forward pass; embeddings are stored as float32, of length 1.
+    checkpoint: a folder in open_clip's own form (`open_clip_config.json`, `open_clip_model.safetensors`, and
+    `tokenizer.json` where the model has a tokenizer of its own), as `python -m grid weights fetch` puts one
+    for each of open_clip's `model/pretrained` pairs; or a single weights file.
+    architecture: open_clip's name of the model, for a single file with no `open_clip_config.json` beside it;
+    which activation it has is part of the name (`ViT-B-32-quickgelu`). Where there is a config, it wins.
+    precision: of the forward pass; embeddings are float32, of length 1.
     """
 
-    checkpoint: str = "clip-vit-b-32"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    checkpoint: str = "ViT-B-32/openai"
+    architecture: str | None = None
+    precision: Precision = "auto"
 
     def load(self, device: str) -> "ClipModel":
-        """The model in evaluation mode; MissingWeights if the checkpoint is not there."""
+        """The model in evaluation mode. MissingWeights if the checkpoint is not there, WrongWeights if it
+        cannot be read or does not fit, ValueError if its config does not say enough."""
         return ClipModel(self, device)
+
+    def preparation(self) -> Preprocess:
+        """All of the model's own preprocessing but the normalisation, without its weights."""
+        return read_format(self.checkpoint, self.architecture).preprocess
 
 
 class ClipModel:
-    """A loaded CLIP. Counts the images that its image tower has seen in `images_seen`."""
+    """A loaded CLIP. S: side in pixels of the square that its image tower takes; D: of the embedding.
+
+    Counts the images that the image tower has seen in `images_seen`.
+    """
 
     def __init__(self, clip: Clip, device: str) -> None:
-        import open_clip
         import torch
 
-        name = f"local-dir:{find_checkpoint(clip.checkpoint)}"
-        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[clip.precision]
-        model, _, self._preprocess = open_clip.create_model_and_transforms(
-            name, require_pretrained=True, device=device
-        )
-        self._model = model.eval().to(self.dtype)
-        self._tokenize = open_clip.get_tokenizer(name)
+        from components.models.loading import read_checkpoint, set_state
+
+        checkpoint = read_format(clip.checkpoint, clip.architecture)
+        model = build_model(checkpoint)
+        set_state(model, read_checkpoint(checkpoint.weights), checkpoint.weights)
+        self.dtype = dtype_of(clip.precision, device)
         self.device = device
+        self.prepare = checkpoint.preprocess
+        self.size = self.prepare.size
         self.images_seen = 0
+        self._model = model.to(device=device, dtype=self.dtype)
+        self._tokenize = build_tokenizer(checkpoint)
+        self._width = int(checkpoint.model["embed_dim"])
+        self._mean, self._std = (
+            torch.tensor(values, device=device).view(1, -1, 1, 1)
+            for values in (self.prepare.mean, self.prepare.std)
+        )
 
-    @cached_property
-    def size(self) -> int:
-        """Side of the square that the image tower takes, in pixels."""
-        size = self._model.visual.image_size
-        return int(size[0] if isinstance(size, tuple) else size)
+    def embed_images(self, images: Iterable[Image]) -> NDArray[np.float32]:
+        """Unit vectors float32 (B, D) of images uint8 (H, W, 3), prepared already or not."""
+        return self.embed_blocks(self.pixels(block) for block in _blocks(images))
 
-    @cached_property
-    def _statistics(self) -> tuple["torch.Tensor", "torch.Tensor"]:
+    def embed_squares(self, squares: Iterable[Image]) -> NDArray[np.float32]:
+        """Unit vectors float32 (B, D) of crops uint8 (S, S, 3)."""
+        return self.embed_blocks(_tensor(block, self.device) for block in _blocks(squares))
+
+    def pixels(self, images: Sequence[Image]) -> "torch.Tensor":
+        """Images, prepared already or not, as uint8 (B, 3, S, S) on the device."""
+        return _tensor([self.prepare(image) for image in images], self.device).contiguous()
+
+    def embed_blocks(self, blocks: Iterable["torch.Tensor"]) -> NDArray[np.float32]:
+        """Unit vectors float32 (B, D), each block in one forward pass: pixels in 0..255, uint8 or float,
+        (b, 3, S, S) on the device; not yet normalised."""
         import torch
 
-        shape = (1, 3, 1, 1)
-        mean, std = self._model.visual.image_mean, self._model.visual.image_std
-        return torch.tensor(mean).view(shape), torch.tensor(std).view(shape)
-
-    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Unit vectors float32 (B, D) of images uint8 (H, W, 3), by the model's own preprocessing."""
-        import torch
-
-        pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
-        return self._embed(pixels)
-
-    def embed_squares(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Unit vectors (B, D) of crops uint8 (B, size, size, 3) that need no resizing any more."""
-        import torch
-
-        mean, std = self._statistics
-        parts = torch.from_numpy(squares).permute(0, 3, 1, 2).split(IMAGES_AT_ONCE)
-        return np.concatenate([self._embed((part.float().div(255) - mean) / std) for part in parts])
-
-    def _embed(self, pixels: "torch.Tensor") -> NDArray[np.float32]:
-        import torch
-
-        self.images_seen += len(pixels)
         with torch.inference_mode():
-            parts = pixels.to(self.device, self.dtype).split(IMAGES_AT_ONCE)
-            return _unit(torch.cat([self._model.encode_image(part) for part in parts]))
+            vectors = [self._embed(block) for block in blocks]
+            return _joined(vectors) if vectors else np.zeros((0, self._width), np.float32)
+
+    def _embed(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        self.images_seen += len(pixels)
+        normalised = (pixels.float().div(255) - self._mean) / self._std
+        vectors: torch.Tensor = self._model.encode_image(normalised.to(self.dtype))
+        return vectors
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors float32 (K, D)."""
+        """Unit vectors float32 (K, D); ValueError if there is no text, or for one that is too long."""
         import torch
 
-        tokens: Any = self._tokenize(list(texts)).to(self.device)
+        if not texts:
+            raise ValueError("no text to embed")
+        limit = self._tokenize.context_length
+        for text, count in zip(texts, token_counts(self._tokenize, texts), strict=True):
+            if count > limit:
+                raise ValueError(f"text of {count} tokens, more than the model's {limit}: {text!r}")
         with torch.inference_mode():
-            return _unit(self._model.encode_text(tokens))
+            parts = self._tokenize(list(texts)).split(TEXTS_AT_ONCE)
+            return _joined([self._model.encode_text(part.to(self.device)) for part in parts])
 
 
-def _unit(vectors: "torch.Tensor") -> NDArray[np.float32]:
+def _blocks(images: Iterable[Image]) -> Iterator[list[Image]]:
+    remaining = iter(images)
+    return iter(lambda: list(islice(remaining, IMAGES_AT_ONCE)), [])
+
+
+def _tensor(squares: Sequence[Image], device: str) -> "torch.Tensor":
+    """uint8 (B, 3, S, S), channels last in memory."""
+    import torch
+
+    return torch.from_numpy(np.stack(squares)).to(device).permute(0, 3, 1, 2)
+
+
+def _joined(vectors: Sequence["torch.Tensor"]) -> NDArray[np.float32]:
     """Of length 1 in float32, whatever the precision of the model."""
+    import torch
     from torch.nn.functional import normalize
 
-    return normalize(vectors.float(), dim=-1).cpu().numpy()
+    return normalize(torch.cat(list(vectors)).float(), dim=-1).cpu().numpy()

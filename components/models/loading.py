@@ -16,7 +16,8 @@ class WrongWeights(RuntimeError):  # noqa: N818  the outcome has this name in ev
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors, or from a file that `torch.load(weights_only=True)` takes.
+    """A state dict from safetensors, or from a file that `torch.load(weights_only=True)` takes: as it is, or,
+    as training scripts save it, under `state_dict` and with `module.` before every name.
 
     Raises WrongWeights for a broken file and for a pickle with anything but tensors in it.
     """
@@ -31,7 +32,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"weights {path}: refused, the file holds more than tensors or is broken"
         ) from error
     except Exception as error:  # safetensors and zip readers have exceptions of their own
-        raise WrongWeights(f"weights {path}: broken file: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].partition(". ")[0]  # torch goes on with advice to allow code
+        raise WrongWeights(f"weights {path}: broken file: {reason}") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = {str(name).removeprefix("module."): value for name, value in state["state_dict"].items()}
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WrongWeights(f"weights {path}: not a state dict: it holds {type(state).__name__}")
     return dict(state)
@@ -56,12 +60,18 @@ def load_folder(model: Any, folder: Path, dtype: torch.dtype) -> Any:
     Nothing is fetched and no pickle is read. Raises WrongWeights where the folder is of another
     architecture: transformers itself would fill what is missing with random numbers and warn.
     """
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # its report on a wrong folder has a hundred lines
     try:
         loaded, report = model.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # each format's reader has its own
         raise WrongWeights(f"weights {folder}: {str(error).splitlines()[0]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
     wrong = {
         "missing": [str(name) for name in report["missing_keys"]],
         "unknown": [str(name) for name in report["unexpected_keys"]],

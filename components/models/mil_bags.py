@@ -1,14 +1,14 @@
 """Bags of SEG-MIL-CBM as tensors, read from the columns of its stages."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.bags import BagRules, Bags, build_bags
+from components.bags import Bags, build_bags
 from components.data import Data, Ids, ragged_vectors
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def read_bags(method: "SegMilCbm", data: Data, ids: Ids) -> BagTensors:
         for start in range(0, max(len(ids), 1), IMAGES_AT_ONCE)
     ]
     rows = data.rows(ids)
-    joined = {
+    joined: dict[str, Any] = {
         name: np.concatenate([getattr(bags, name) for bags, _, _ in parts])
         for name in ("ids", "segments", "concepts", "scores", "areas", "valid")
     }
     return BagTensors(
-        Bags(**joined),
+        Bags(**joined),  # mixtures have done their work in the features
         data.index.labels[rows],
         data.index.groups[rows],
         torch.cat([features for _, features, _ in parts]),
@@ -55,17 +55,9 @@ def read_bags(method: "SegMilCbm", data: Data, ids: Ids) -> BagTensors:
 
 
 def _read_block(method: "SegMilCbm", data: Data, ids: Ids) -> tuple[Bags, Tensor, Tensor]:
-    rules = BagRules(
-        k_top=method.k_top,
-        tau_min_pixels=method.tau_min_pixels,
-        rho_max=method.rho_max,
-        tau_iou=method.tau_iou,
-        bag_size=method.bag_size,
-        pixel_frame=method.pixel_frame,
-    )
     images = data["clip_images"].array("embedding", ids)
     texts = np.asarray(data.tensors("clip_texts")["embedding"], np.float32)
-    bags = build_bags(ids, data["segments"], data["clip_segments"], images, texts, rules)
+    bags = build_bags(ids, data["segments"], data["clip_segments"], images, texts, method.rules)
     embeddings = bags.gather(*_stored(data, "clip_segments", "embedding", ids), images)
     whole = data["images"].array("features", ids)
     features = bags.gather(*_stored(data, "features", "features", ids), whole)

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from components.crops import segment_crops
-from components.images import blocks, resized
+from components.frames import Frame, frame_box
+from components.images import blocks
 from components.models.network import Network, to_pixels
 
 Images = Sequence[NDArray[np.uint8]]
@@ -18,7 +20,7 @@ CROPS_AT_ONCE = 256  # bounds the memory of one forward pass, whatever the numbe
 def crop_features(
     network: Network, images: Images, masks: Masks, image_size: int, device: str
 ) -> tuple[NDArray[np.float32], int]:
-    """Features float32 (sum of S, D) of all segments, image after image; and the crops that were passed."""
+    """Features float32 (sum of S, F) of all segments, image after image; and the crops that were passed."""
     pairs = zip(images, masks, strict=True)
     crops = np.concatenate([segment_crops(image, segments, image_size) for image, segments in pairs])
     with torch.inference_mode():
@@ -26,26 +28,32 @@ def crop_features(
             network.features(to_pixels(crops[block], device)).cpu().numpy()
             for block in blocks(len(crops), CROPS_AT_ONCE)
         ]
-    return np.concatenate(parts) if parts else _no_features(network), len(crops)
+    return np.concatenate(parts) if parts else np.zeros((0, network.width), np.float32), len(crops)
 
 
 def pool_features(
-    network: Network, images: Images, masks: Masks, image_size: int, device: str
+    network: Network, squares: Images, masks: Masks, frame: Frame, device: str
 ) -> tuple[NDArray[np.float32], int]:
-    """As `crop_features`, from one pass per image: the map's mean, weighted by each cell's share of mask."""
-    squares = np.stack([resized(image, image_size) for image in images])
+    """As `crop_features`, from one pass per image: the architecture's own pooling (`Network.pooled`) of the
+    map's mean, weighted by each cell's share of mask. A mask without a pixel in the frame has a mean of 0.
+
+    squares: the images, uint8 (size, size, 3), as `framed` makes them; masks: of the images as they were.
+    """
     with torch.inference_mode():
-        maps = network.spatial(to_pixels(squares, device)).cpu()
-    pooled = [_pool(features, segments) for features, segments in zip(maps, masks, strict=True)]
-    return np.concatenate(pooled) if pooled else _no_features(network), len(images)
+        maps = network.spatial(to_pixels(np.stack(squares), device))
+        size = len(squares[0])
+        means = [_under(x, segments, size, frame) for x, segments in zip(maps, masks, strict=True)]
+        pooled = network.pooled(torch.cat(means))
+    return pooled.cpu().numpy(), len(squares)
 
 
-def _pool(features: torch.Tensor, segments: NDArray[np.bool_]) -> NDArray[np.float32]:
-    weights = torch.from_numpy(segments).float()[None]
-    cells = torch.nn.functional.interpolate(weights, features.shape[1:], mode="area")[0]
+def _under(features: Tensor, segments: NDArray[np.bool_], size: int, frame: Frame) -> Tensor:
+    """Means (S, D) of the map (D, h, w) under the masks (S, H, W)."""
+    _, height, width = segments.shape
+    left, top, right, bottom = (round(edge) for edge in frame_box(height, width, size, frame))
+    cells = features.new_zeros(len(segments), *features.shape[1:])
+    for cell, segment in zip(cells, segments, strict=True):
+        seen = torch.from_numpy(segment[top:bottom, left:right]).to(features)[None, None]
+        cell.copy_(torch.nn.functional.interpolate(seen, cell.shape, mode="area")[0, 0])
     totals = cells.sum(dim=(1, 2)).clamp_min(1e-12)
-    return (torch.einsum("dhw,shw->sd", features, cells) / totals[:, None]).numpy()
-
-
-def _no_features(network: Network) -> NDArray[np.float32]:
-    return np.zeros((0, network.head.in_features), np.float32)
+    return torch.einsum("dhw,shw->sd", features, cells) / totals[:, None]

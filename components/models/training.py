@@ -36,7 +36,8 @@ def train_classifier(
     if len(labels) == 0:
         raise DataError("no training image can be read")
     network.to(memory_format=torch.channels_last).to(device)  # faster for convolutions, on CPU too
-    network.trunk.requires_grad_(recipe.trainable == "all")
+    network.requires_grad_(recipe.trainable == "all")
+    network.head.requires_grad_(True)
     stream = rng(seed, "classifier batches")
     inputs = _head_inputs if recipe.trainable == "head" else _image_inputs
     val_images, val_labels = readable(data, "val", image_size)
@@ -106,7 +107,7 @@ def _features(network: Network, images: Images, device: str) -> Tensor:
             network.features(to_pixels(np.ascontiguousarray(images[block]), device))
             for block in blocks(len(images), IMAGES_AT_ONCE)
         ]
-    return torch.cat(parts) if parts else torch.zeros(0, network.head.in_features, device=device)
+    return torch.cat(parts) if parts else torch.zeros(0, network.width, device=device)
 
 
 def augmented(pixels: Tensor, hue: float, stream: np.random.Generator) -> Tensor:
@@ -145,7 +146,8 @@ def predict(network: Network, images: NDArray[np.uint8], device: str) -> NDArray
         parts = [
             network(to_pixels(images[block], device)).cpu() for block in blocks(len(images), IMAGES_AT_ONCE)
         ]
-    return torch.cat(parts).numpy() if parts else np.zeros((0, network.head.out_features), np.float32)
+        none = network.head(torch.zeros(0, network.width, device=device)).cpu()
+    return torch.cat([none, *parts]).numpy()
 
 
 def readable(data: Data, split: str, image_size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -2,25 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from components.images import resized
+from components.frames import Frame, framed
 from components.models.backbone import Backbone
-from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors, fixed_size_lists
+from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
 from components.stages.classifier import Classifier, load_network
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneImages(ColumnStage):
-    """`features` float32 (D,), pooled; and, where a classifier was trained, `logits` float32 (C,).
+    """`features` float32 (F,), pooled; and, where a classifier was trained, `logits` float32 (C,).
 
-    image_size: side in pixels of the square that images are resized to.
+    image_size, frame: the square that images become, its side in pixels.
     """
 
     backbone: Backbone
     classifier: Classifier | None
     image_size: int
+    frame: Frame = "squash"
+
+    def preparation(self) -> Preparation:
+        return partial(framed, size=self.image_size, frame=self.frame)
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         import torch
@@ -30,9 +35,8 @@ class BackboneImages(ColumnStage):
         network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
 
         def featurise(batch: Batch) -> Rows:
-            squares = np.stack([resized(image, self.image_size) for image in batch.images])
             with torch.inference_mode():
-                features = network.features(to_pixels(squares, device))
+                features = network.features(to_pixels(np.stack(batch.images), device))
                 columns = {"features": features}
                 if self.classifier is not None:
                     columns["logits"] = network.head(features)

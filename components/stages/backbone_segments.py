@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from components.crops import stored_masks
+from components.frames import Frame, framed
 from components.models.backbone import Backbone
 from components.stage import (
     Batch,
     BatchMap,
     ColumnStage,
+    Preparation,
     Rows,
     Tensors,
     fixed_size_lists,
@@ -21,10 +24,11 @@ from components.stages.segment_stage import SegmentStage
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSegments(ColumnStage):
-    """`features`: per segment, in the order of `segments`, float32 (D,).
+    """`features`: per segment, in the order of `segments`, float32 (F,).
 
     encode: `crop`, one pass per segment over its crop (spec of SEG-MIL-CBM, A4 step 6); `pool`, one pass
     per image, the mean of the feature map under the mask: about S times cheaper.
+    image_size, frame: the square that images become for `pool`, its side in pixels; crops are squashed.
     """
 
     backbone: Backbone
@@ -32,16 +36,27 @@ class BackboneSegments(ColumnStage):
     segments: SegmentStage
     image_size: int
     encode: Literal["crop", "pool"] = "crop"
+    frame: Frame = "squash"
+
+    @property
+    def batch_size(self) -> int:
+        return 16 if self.encode == "crop" else 64  # all crops of a batch are in memory at once
+
+    def preparation(self) -> Preparation | None:
+        """Crops are cut from the image as it is."""
+        return None if self.encode == "crop" else partial(framed, size=self.image_size, frame=self.frame)
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         from components.models.segment_features import crop_features, pool_features
 
         network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
-        encode = {"crop": crop_features, "pool": pool_features}[self.encode]
 
         def featurise(batch: Batch) -> Rows:
             masks = [stored_masks(batch.inputs["segments"], row) for row in range(len(batch))]
-            features, model_inputs = encode(network, batch.images, masks, self.image_size, device)
+            if self.encode == "crop":
+                features, model_inputs = crop_features(network, batch.images, masks, self.image_size, device)
+            else:
+                features, model_inputs = pool_features(network, batch.images, masks, self.frame, device)
             per_segment = fixed_size_lists(features)
             counts = [len(segments) for segments in masks]
             return Rows({"features": ragged_lists(per_segment, counts)}, model_inputs)

@@ -32,12 +32,12 @@ class BoxSegments(SegmentStage):
 
         def cut(batch: Batch) -> Rows:
             table = batch.inputs["boxes"]
-            pairs = zip(batch.images, _per_image(table["box"]), strict=True)
-            found = [segment(image, boxes) for image, boxes in pairs]
+            boxes = _per_image(table["box"])
+            found = [segment(image, its) for image, its in zip(batch.images, boxes, strict=True)]
             columns = segment_columns(found, batch.sizes)
             columns |= {"source_box": whole(table["box"])}
             columns |= {name: whole(table[name]) for name in OF_THE_BOX}
-            return Rows(columns, len(batch))
+            return Rows(columns, sum(len(its) > 0 for its in boxes))
 
         return cut
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Ge
 
 from components.bags import top_concepts
 from components.data import matrix
@@ -27,7 +29,7 @@ class Boxes(ColumnStage):
     detector: Detector
     images: ClipImages
     texts: ClipTexts
-    k_top_stored: int = 15
+    k_top_stored: Annotated[int, Ge(1)] = 15
 
     @property
     def batch_size(self) -> int:

@@ -1,7 +1,7 @@
 """The classifier stage: a backbone trained by a recipe, shared by every trial that starts from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from components.card import Card
 from components.data import Data
 from components.models.backbone import Backbone
+from components.models.precision import dtype_of
 from components.recipe import Recipe
 from components.stage import Tensors, TensorStage
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier(TensorStage):
-    """The trained network's state (`trunk.*`, `head.weight`, `head.bias`). Reads labels of the training
+    """The trained network's state (`trunk.*`, `head.weight`, `head.bias`; `pool.*` where the
+    architecture has layers between its pooling and its head). Reads labels of the training
     split only; images that cannot be read are left out and counted.
 
     image_size: side in pixels of the square that images are resized to.
@@ -40,9 +42,14 @@ class Classifier(TensorStage):
 
 
 def classifier_of(card: Card, backbone: Backbone, recipe: Recipe, seed: int) -> Classifier:
-    """The classifier stage of a data set: its classes, its image size."""
+    """The classifier stage of a data set: its classes, its image size. It is trained in fp32 whatever the
+    precision of the backbone's features, and is the same classifier on every device."""
     return Classifier(
-        backbone=backbone, recipe=recipe, n_classes=len(card.classes), image_size=card.image_size, seed=seed
+        backbone=replace(backbone, precision="fp32"),
+        recipe=recipe,
+        n_classes=len(card.classes),
+        image_size=card.image_size,
+        seed=seed,
     )
 
 
@@ -53,14 +60,13 @@ def load_network(
     image_size: int,
     device: str,
 ) -> "Network":
-    """The network in evaluation mode: with the classifier's weights (`tensors["classifier"]`) if there is
-    one, else with the backbone's own checkpoint and no meaningful head."""
-    import torch
-
+    """The network in evaluation mode and the backbone's precision: with the classifier's weights
+    (`tensors["classifier"]`) if there is one, else with the backbone's own checkpoint and no meaningful head.
+    """
     from components.models.network import load_tensors
 
     n_classes = 1 if classifier is None else classifier.n_classes
     network = backbone.build(n_classes, image_size, seed=0)
     if classifier is not None:
         load_tensors(network, tensors["classifier"])
-    return network.to(memory_format=torch.channels_last).to(device).eval()
+    return network.ready(device, dtype_of(backbone.precision, device))

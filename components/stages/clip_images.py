@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.models.clip import Clip
-from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors, fixed_size_lists
+from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +12,9 @@ class ClipImages(ColumnStage):
     """`embedding`: a unit vector, float32 (D,). Not concept scores: a new vocabulary costs no pass."""
 
     clip: Clip
+
+    def preparation(self) -> Preparation:
+        return self.clip.preparation()
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         model = self.clip.load(device)

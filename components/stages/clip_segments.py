@@ -1,9 +1,10 @@
 """CLIP embeddings of every segment's crop."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.crops import segment_crops, stored_masks
 from components.models.clip import Clip
@@ -30,12 +31,15 @@ class ClipSegments(ColumnStage):
         model = self.clip.load(device)
 
         def embed(batch: Batch) -> Rows:
-            crops = [
-                segment_crops(image, stored_masks(batch.inputs["segments"], row), model.size)
-                for row, image in enumerate(batch.images)
-            ]
-            vectors = model.embed_squares(np.concatenate(crops))
-            counts = [len(segments) for segments in crops]
+            counts: list[int] = []
+
+            def crops() -> Iterator[NDArray[np.uint8]]:  # of one image at a time: they are large
+                for row, image in enumerate(batch.images):
+                    of_image = segment_crops(image, stored_masks(batch.inputs["segments"], row), model.size)
+                    counts.append(len(of_image))
+                    yield from of_image
+
+            vectors = model.embed_squares(crops())
             return Rows({"embedding": ragged_lists(fixed_size_lists(vectors), counts)}, len(vectors))
 
         return embed

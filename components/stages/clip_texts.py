@@ -16,7 +16,8 @@ from components.stage import TensorStage
 class ClipTexts(TensorStage):
     """`embedding`: float32 (K, D), the mean over templates of the unit vectors, made a unit vector.
 
-    templates: each with `{}` where the concept goes.
+    templates: each with `{}` where the concept goes. A text that several of them make is encoded once.
+    Raises ValueError if there is no text or no template, or a text is too long for the model.
     """
 
     READS_IMAGES: ClassVar[bool] = False
@@ -27,8 +28,8 @@ class ClipTexts(TensorStage):
 
     def compute(self, data: Data, device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
         model = self.clip.load(device)
-        vectors = sum(
-            model.embed_texts([template.format(text) for text in self.texts]) for template in self.templates
-        )
-        mean = np.asarray(vectors)
+        made = [[template.format(text) for text in self.texts] for template in self.templates]
+        distinct = {text: row for row, text in enumerate(dict.fromkeys(text for of in made for text in of))}
+        vectors = model.embed_texts(list(distinct))
+        mean = np.asarray(sum(vectors[[distinct[text] for text in of]] for of in made))
         return {"embedding": mean / np.linalg.norm(mean, axis=1, keepdims=True)}

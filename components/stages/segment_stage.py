@@ -7,8 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from components import masks
+from components.data import Column, ragged
 from components.models.segmenter import Floats, Found
 from components.stage import ColumnStage, Size, fixed_size_lists, ragged_lists
+
+TINY = 0.001  # of the image: a square of 7 pixels in a frame of 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +19,19 @@ class SegmentStage(ColumnStage):
     """`height`, `width` int32: of the image. Per segment, in the order of whatever found them: `counts` (COCO
     run lengths), `area` int64 in pixels, `box` float64 (4,), the tight one: x, y, width, height in pixels;
     `predicted_iou`, `stability` float32, null where the segmenter has none."""
+
+    def describe(self, column: Column) -> dict[str, float]:
+        """Segments per image, and the share of those below TINY of the image: automatic segmenters are known
+        to give hundreds."""
+        table = column.read(column.ids, ["height", "width", "area"])
+        areas, counts = ragged(table["area"])
+        pixels = np.repeat(table["height"].to_numpy() * table["width"].to_numpy(), counts)
+        tiny = float((areas / pixels < TINY).mean()) if len(areas) else 0.0
+        return {
+            "segments_per_image": float(counts.mean()) if len(counts) else 0.0,
+            "segments_most": int(counts.max(initial=0)),
+            "tiny_share": tiny,
+        }
 
 
 def segment_columns(found: Sequence[Found], sizes: Sequence[Size]) -> dict[str, pa.Array]:

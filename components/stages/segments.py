@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from components.models.segmenter import Segmenter
 from components.stage import Batch, BatchMap, Rows, Tensors
@@ -11,6 +12,8 @@ from components.stages.segment_stage import SegmentStage, segment_columns
 @dataclass(frozen=True, kw_only=True)
 class Segments(SegmentStage):
     """Of a segmenter that looks at the image alone."""
+
+    VERSION: ClassVar[int] = 2
 
     segmenter: Segmenter
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.bags import WHOLE_IMAGE, BagRules, build_bags, score_segments, top_concepts
+from components.bags import WHOLE_IMAGE, BagRules, BoxRules, build_bags, score_segments, top_concepts
 from components.stage import fixed_size_lists, ragged_lists
 from tests import reference
 from tests.world import column, segment_columns
@@ -170,3 +170,80 @@ def test_top_concepts_and_scores_break_ties_by_index():
     assert top_concepts(similarities, 9).tolist() == [[1, 2, 3, 0]]
     concepts, scores = score_segments(np.array([[9, 0.2, 0.3, 8]], np.float32), np.array([[1, 2]]))
     assert (concepts.tolist(), scores.round(6).tolist()) == ([2], [pytest.approx(0.3)])
+
+
+class DetectedWorld(World):
+    """Images whose segments come from a detector: with concepts, ranks and scores of their own."""
+
+    def __init__(self, folder, seed, counts):
+        stream = np.random.default_rng(seed)
+        self.found = []
+        super().__init__(folder, seed, counts)
+        for masks in self.masks:
+            ranks = stream.integers(0, 4, len(masks))
+            scores = stream.permutation(len(masks)).astype(np.float32) / 10
+            self.found.append(
+                [
+                    reference.Detected(m, 6 - int(r), int(r), float(s))
+                    for m, r, s in zip(masks, ranks, scores, strict=True)
+                ]
+            )
+        table = pa.table({"image_id": self.ids, **segment_columns(self.masks)})
+        for name, dtype in (("concept", pa.int64()), ("rank", pa.int64()), ("score", pa.float32())):
+            values = [[getattr(segment, name) for segment in found] for found in self.found]
+            table = table.append_column(name, pa.array(values, pa.list_(dtype)))
+        self.segments = column(folder / "detected", [table])
+
+
+box_rules = st.builds(
+    BoxRules,
+    k_top=st.integers(1, 5),
+    threshold=st.sampled_from([0.0, 0.2, 0.5]),
+    per_concept=st.integers(1, 3),
+)
+
+
+@settings(max_examples=100)
+@given(
+    seed=st.integers(0, 2**32),
+    counts=st.lists(st.integers(0, 7), min_size=1, max_size=3),
+    boxes=box_rules,
+    tau_min_pixels=st.sampled_from([0.0, 2000.0]),
+    tau_iou=st.sampled_from([0.0, 0.3, 0.8]),
+    bag_size=st.integers(1, 5),
+)
+def test_segments_of_a_detector_keep_its_concepts_and_scores(tmp_path_factory, seed, counts, boxes, **knobs):
+    world = DetectedWorld(tmp_path_factory.mktemp("bags"), seed, counts)
+    chosen = rules(boxes=boxes, rho_max=0.9, merge="mean", **knobs)
+    bags = world.bags(chosen)
+    vectors, per_image = np.concatenate(world.vectors), np.array(counts)
+    gathered = bags.gather(vectors, per_image, world.images)
+    for row, found in enumerate(world.found):
+        groups = reference.detected_groups(found, chosen)
+        kept = [group[0] for group in groups]
+        if not groups:
+            assert bags.fallback[row]
+            continue
+        n = len(kept)
+        assert bags.segments[row][bags.valid[row]].tolist() == kept
+        assert bags.concepts[row, :n].tolist() == [found[i].concept for i in kept]
+        np.testing.assert_allclose(bags.scores[row, :n], [found[i].score for i in kept], rtol=1e-6)
+        for place, group in enumerate(groups):
+            areas = np.array([found[i].mask.sum() for i in group], np.float64)
+            expected = (areas[:, None] * world.vectors[row][group].astype(np.float64)).sum(0) / areas.sum()
+            np.testing.assert_allclose(gathered[row, place], expected, atol=1e-6)
+
+
+def test_keeping_and_averaging_differ_only_where_masks_overlap(tmp_path):
+    world = World(tmp_path, 0, [2])
+    world.masks[0][1] = world.masks[0][0]
+    world.store(tmp_path / "equal")
+    vectors, counts = np.concatenate(world.vectors), np.array([2])
+    kept, mean = (world.bags(rules(tau_iou=0.5, merge=merge)) for merge in ("keep", "mean"))
+    best = kept.segments[0, 0]
+    np.testing.assert_array_equal(kept.gather(vectors, counts, world.images)[0, 0], vectors[best])
+    np.testing.assert_allclose(mean.gather(vectors, counts, world.images)[0, 0], vectors.mean(0), atol=1e-7)
+    apart = [
+        world.bags(rules(merge=merge)).gather(vectors, counts, world.images) for merge in ("keep", "mean")
+    ]
+    np.testing.assert_array_equal(*apart)

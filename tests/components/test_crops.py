@@ -55,3 +55,15 @@ def test_stored_masks_are_those_that_were_found(n):
     np.testing.assert_array_equal(stored_masks(table, 1), found)
     assert stored_masks(table, 0).shape == (0, 40, 50)
     assert table["area"][1].as_py() == [int(mask.sum()) for mask in found]
+
+
+def test_an_empty_mask_is_a_crop_of_the_mean():
+    (crop,) = segment_crops(PHOTO, np.zeros((1, 40, 50), bool), 8)
+    mean = PHOTO.reshape(-1, 3).mean(axis=0).round()
+    np.testing.assert_array_equal(crop, np.broadcast_to(mean, (8, 8, 3)))
+
+
+def test_an_image_of_one_pixel():
+    pixel = np.array([[[10, 20, 30]]], np.uint8)
+    (crop,) = segment_crops(pixel, np.ones((1, 1, 1), bool), 8)
+    np.testing.assert_array_equal(crop, np.broadcast_to(pixel, (8, 8, 3)))

@@ -9,13 +9,22 @@ from components.models.network import dump_tensors, load_tensors, to_pixels
 from grid.names import component_class, names
 
 SIDE, CLASSES = 64, 3
-SMALLER = {"torchvision": {"architecture": "squeezenet1_0"}}  # than the default, for the tests' sake
+KNOBS = {  # small architectures where the default is large, or where there is none
+    "torchvision": [{"architecture": name} for name in ("squeezenet1_0", "resnet18")],
+    "timm": [{"architecture": name} for name in ("test_vit", "test_convnext", "test_efficientnet")],
+}
+CASES = [(name, knobs) for name in names(Backbone.FOLDER) for knobs in KNOBS.get(name, [{}])]
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=names(Backbone.FOLDER))
+def label(case):
+    return "-".join([case[0], *map(str, case[1].values())])
+
+
+@pytest.fixture(scope="module", params=CASES, ids=label)
 def backbone(request):
-    return component_class(Backbone.FOLDER, request.param)(**SMALLER.get(request.param, {}))
+    name, knobs = request.param
+    return component_class(Backbone.FOLDER, name)(**knobs)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +53,41 @@ def test_building_depends_on_the_seed_alone(backbone, network):
 def test_map_features_and_logits_belong_together(network, pixels):
     with torch.inference_mode():
         spatial, features, logits = network.spatial(pixels), network.features(pixels), network(pixels)
+        everywhere = network.pooled(spatial.mean(dim=(2, 3)))
     assert spatial.ndim == 4
     assert spatial.shape[2] == spatial.shape[3] > 1
-    assert spatial.dtype == torch.float32
-    means = spatial.double().sum(dim=(2, 3)) / (spatial.shape[2] * spatial.shape[3])
-    torch.testing.assert_close(features.double(), means, atol=1e-6, rtol=1e-5)
+    assert spatial.dtype == features.dtype == torch.float32
+    assert features.shape == everywhere.shape == (5, network.width)
+    if not network.has_class_token:  # then the pooling reads the map alone, and begins with its mean
+        torch.testing.assert_close(everywhere, features, atol=1e-5, rtol=1e-4)
     weight, bias = network.head.weight.double(), network.head.bias.double()
-    torch.testing.assert_close(logits.double(), means @ weight.T + bias, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits.double(), features.double() @ weight.T + bias, atol=1e-5, rtol=1e-5)
     assert logits.shape == (5, CLASSES)
+
+
+def test_the_class_token_is_put_to_every_cell(network, pixels):
+    with torch.inference_mode():
+        spatial = network.spatial(pixels)
+        if not network.has_class_token:
+            with pytest.raises(ValueError, match="no class token"):
+                network.spatial(pixels, class_token=True)
+            return
+        both = network.spatial(pixels, class_token=True)
+    depth = spatial.shape[1]
+    assert both.shape == (5, 2 * depth, *spatial.shape[2:])
+    torch.testing.assert_close(both[:, :depth], spatial)
+    torch.testing.assert_close(both[:, depth:], both[:, depth:, :1, :1].expand_as(spatial))
+
+
+def test_the_map_follows_the_image(network, pixels):
+    """What changes in one corner of the image changes that corner of the map most."""
+    changed = pixels.clone()
+    changed[:, :, -8:, :8] = 255 - changed[:, :, -8:, :8]
+    with torch.inference_mode():
+        change = (network.spatial(changed) - network.spatial(pixels)).norm(dim=1).mean(dim=0)
+    row, column = divmod(int(change.argmax()), len(change))
+    assert row >= len(change) // 2
+    assert column <= len(change) // 2
 
 
 def test_an_image_gets_the_same_features_in_any_company(network, pixels):
@@ -64,24 +100,25 @@ def test_an_image_gets_the_same_features_in_any_company(network, pixels):
     assert not torch.allclose(together[0], together[1], atol=1e-4)
 
 
-def test_the_normalisation_is_the_backbones_own(backbone, network, pixels):
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in backbone.STATISTICS)
-    with torch.inference_mode():
-        by_hand = network.trunk((pixels / 255.0 - mean) / std)
-        torch.testing.assert_close(network.spatial(pixels), by_hand, atol=1e-4, rtol=1e-4)
-
-
 def test_the_state_holds_everything(backbone, network, pixels):
     other = backbone.build(CLASSES, SIDE, seed=9).eval()
     load_tensors(other, dump_tensors(network))
     with torch.inference_mode():
         assert torch.equal(other(pixels), network(pixels))
+    assert {name.partition(".")[0] for name in dump_tensors(network)} <= {"trunk", "pool", "head"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_nearly_the_same_in_float32(backbone, network, pixels, dtype):
+    half = backbone.build(CLASSES, SIDE, seed=1).ready("cpu", dtype)
+    with torch.inference_mode():
+        exact, rough = network.features(pixels), half.features(pixels)
+        assert half(pixels).dtype == rough.dtype == half.spatial(pixels).dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(exact, rough).min() > 0.99
+    assert next(half.trunk.parameters()).dtype == dtype
 
 
 def test_a_checkpoint_that_is_missing_is_not_passed_over(backbone):
-    with pytest.raises(FileNotFoundError, match="no weights 'absent'"):
-        type(backbone)(checkpoint="absent", **SMALLER.get(names_of(backbone), {})).build(2, SIDE, 0)
-
-
-def names_of(backbone):
-    return type(backbone).__module__.rpartition(".")[2]
+    knobs = {"architecture": backbone.architecture} if hasattr(backbone, "architecture") else {}
+    with pytest.raises(FileNotFoundError, match="weights 'absent'"):
+        type(backbone)(checkpoint="absent", **knobs).build(2, SIDE, 0)

@@ -41,6 +41,26 @@ def test_every_mode_becomes_rgb(tmp_path):
     np.testing.assert_array_equal(decode(bits)[..., 1], 255 * (PHOTO[..., 0] > 128))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_keep_their_upper_half(tmp_path, name):
+    deep = np.random.default_rng(1).integers(0, 65536, (9, 7)).astype(np.uint16)
+    expected = np.stack([deep >> 8] * 3, axis=-1)
+    np.testing.assert_array_equal(decode(saved(tmp_path, Image.fromarray(deep), name)), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_without_a_range_are_refused(tmp_path, dtype):
+    path = saved(tmp_path, Image.fromarray(np.ones((5, 5), dtype)), "a.tif")
+    with pytest.raises(ValueError, match="no defined range"):
+        decode(path)
+
+
+def test_cmyk_is_converted_and_one_pixel_is_an_image(tmp_path):
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    assert np.abs(decode(saved(tmp_path, red, "a.jpg"))[4, 4].astype(int) - [255, 0, 0]).max() < 10
+    assert decode(saved(tmp_path, Image.fromarray(PHOTO[:1, :1]))).shape == (1, 1, 3)
+
+
 def test_pixels_stay_where_masks_expect_them_whatever_exif_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn by 90 degrees to view"

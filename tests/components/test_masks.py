@@ -47,3 +47,11 @@ def test_no_mask_at_all():
 def test_an_area_scales_with_the_image(height, width, expected):
     assert masks.in_image_pixels(256, height, width, "224") == pytest.approx(expected)
     assert masks.in_image_pixels(256, height, width, "native") == 256
+
+
+@given(some_masks.filter(lambda m: m.any(axis=(1, 2)).all()))
+def test_unions_and_one_against_many(m):
+    counts, size = masks.encode(m), m.shape[1:]
+    np.testing.assert_array_equal(masks.decode([masks.union(counts, *size)], *size)[0], m.any(axis=0))
+    expected = [reference.iou(m[0], other) for other in m[1:]]
+    np.testing.assert_allclose(masks.iou_with(counts[0], counts[1:], *size), expected, atol=1e-12)

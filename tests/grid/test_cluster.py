@@ -19,16 +19,20 @@ from tests.grid.conftest import ROOT, Shell
 @pytest.mark.parametrize(
     ("resources", "cluster", "expected"),
     [
-        ({}, {"CPU": 8}, 7),
-        ({}, {"CPU": 2}, 1),
-        ({"num_cpus": 0.75}, {"CPU": 2}, 1),
-        ({"num_cpus": 0.75, "replicas": 2}, {"CPU": 2}, 2),
-        ({"num_gpus": 1}, {"CPU": 16, "GPU": 4}, 4),
-        ({"num_gpus": 0.5}, {"CPU": 16, "GPU": 2}, 4),
+        ({}, {"CPU": 8}, (7, 7)),
+        ({}, {"CPU": 2}, (1, 1)),
+        ({"num_cpus": 0.75}, {"CPU": 2}, (1, 1)),
+        ({"num_cpus": 0.75, "replicas": 2}, {"CPU": 2}, (2, 2)),
+        ({"num_gpus": 1}, {"CPU": 16, "GPU": 4}, (4, 4)),
+        ({"num_gpus": 0.5}, {"CPU": 16, "GPU": 2}, (4, 4)),
+        ({"num_gpus": 0.1}, {"CPU": 64, "GPU": 2}, (20, 20)),
+        ({"num_gpus": 0.6}, {"CPU": 16, "GPU": 3}, (3, 3)),
+        ({"replicas": {"min": 2, "max": 5}}, {"CPU": 8}, (2, 5)),
+        ({"replicas": {"min": 1}, "num_gpus": 1}, {"CPU": 16, "GPU": 3}, (1, 3)),
     ],
 )
 def test_replicas_fit_the_cluster(
-    resources: dict[str, float], cluster: dict[str, float], expected: int
+    resources: dict[str, float], cluster: dict[str, float], expected: tuple[int, int]
 ) -> None:
     assert replicas_for(StageResources(**resources), cluster) == expected  # type: ignore[arg-type]
 
@@ -39,6 +43,8 @@ def test_replicas_fit_the_cluster(
         ({"replicas": 2}, {"CPU": 2}, "do not leave"),
         ({"replicas": 9}, {"CPU": 8}, "do not leave"),
         ({}, {"CPU": 1}, "do not leave"),
+        ({"replicas": {"min": 9}}, {"CPU": 8}, "do not leave"),
+        ({"replicas": {"max": 9}}, {"CPU": 8}, "do not leave"),
         ({"num_gpus": 1}, {"CPU": 8}, "needs 1 GPU; the cluster has 0"),
     ],
 )

@@ -1,6 +1,7 @@
 """The main job through the command line, on real Ray, SQL and MLflow."""
 
 import json
+import pickle
 import shutil
 import sqlite3
 import time
@@ -191,3 +192,32 @@ def test_killed_in_stages_and_in_trials_the_same_command_goes_on(
     assert "RUNNING" not in mlflow_statuses(shell.home)
     launches = shell.sql("SELECT status FROM launch ORDER BY id")
     assert [row["status"] for row in launches] == ["interrupted", "interrupted", "done"]
+
+
+def test_weights_that_cannot_be_loaded_fail_their_stage_in_one_line(
+    birds: Path, tmp_path: Path, shell: Shell, write_spec: Callable[..., Path]
+) -> None:
+    """A tensor file cut short, and a pickle with code in it: what does not need them goes on."""
+    for name, content in (("cut", b"\x80\x00\x00\x00\x00\x00\x00\x00{"), ("code", pickle.dumps(print))):
+        folder = tmp_path / name
+        shutil.copytree(CLIP["checkpoint"], folder)
+        weights = folder / "open_clip_model.safetensors"
+        weights.unlink()
+        (weights if name == "cut" else folder / "open_clip_pytorch_model.bin").write_bytes(content)
+    spec = write_spec(
+        name="broken",
+        datasets=[{"name": "toybirds", "root": str(birds)}],
+        methods=[
+            {"method": "standard", "recipe": QUICK},
+            bags(clip=[{"checkpoint": str(tmp_path / name)} for name in ("cut", "code")]),
+        ],
+        resources=SMALL_POOL,
+    )
+    printed = shell.run("grid", "run", str(spec), status=1)
+    lines = [line for line in printed.splitlines() if "WrongWeights" in line]
+    for name, reason in (("cut", "broken file"), ("code", "refused")):
+        assert any(str(tmp_path / name) in line and reason in line for line in lines), printed
+    assert "Traceback" not in printed
+    trials = shell.sql("SELECT method, status FROM trial")
+    ended = sorted((t["method"], t["status"]) for t in trials)
+    assert ended == [("seg_mil_cbm", "failed")] * 2 + [("standard", "done")]

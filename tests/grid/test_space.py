@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from components.fingerprint import FileHashes
 from components.identity import configuration
 from components.images import ImageIndex
 from components.methods.seg_mil_cbm import SegMilCbm
+from components.stages.clip_images import ClipImages
 from grid.datasets import Dataset
-from grid.plan import Plan, make_plan
+from grid.plan import Plan, PlannedStage, make_plan
 from grid.search import candidates
 from grid.space import build, parse_space
 from grid.spec import Spec, SpecError, load_spec, parse_spec
@@ -185,6 +187,56 @@ def test_keys_change_with_all_that_changes_content_and_with_nothing_else(tmp_pat
     assert changed(keys(encode="pool")) == {"backbone_segments"}
 
 
+def test_merging_is_a_read_time_choice_until_it_makes_new_masks(tmp_path: Path) -> None:
+    block = {
+        "method": "seg_mil_cbm",
+        "clip": {"checkpoint": "datasets/toybirds/clip"},
+        "segmenter": "slic",
+        "tau_iou": [0.3, 0.5, 0.7],
+    }
+
+    def kinds(merge: list[str]) -> Counter[str]:
+        found = plan(tmp_path, spec(methods=[{**block, "merge": merge}]))
+        return Counter(stage.stage.kind for stage in found.stages.values())
+
+    read_time = kinds(["keep", "mean"])
+    assert set(read_time.values()) == {1}
+    union = kinds(["union"])
+    assert {kind: union[kind] for kind in union if union[kind] > 1} == {
+        "merged_segments": 3,
+        "clip_segments": 3,
+        "backbone_segments": 3,
+    }
+    assert union["segments"] == 1
+
+
+def test_precision_is_the_devices_unless_the_spec_says(tmp_path: Path) -> None:
+    """Keys differ exactly where the numbers do: between fp32 on a CPU and bf16 on a GPU, not between machines."""
+
+    def clip_images(precision: str | None, **resources: Any) -> PlannedStage:
+        clip = {"checkpoint": "datasets/toybirds/clip"} | ({"precision": precision} if precision else {})
+        block = {"method": "seg_mil_cbm", "segmenter": "slic", "clip": clip}
+        content = spec(methods=[block], resources={"stages": {"clip_images": resources}})
+        found = make_plan(
+            content,
+            [dataset("f")],
+            FileHashes(tmp_path / "hashes.json"),
+            lambda k: False,
+            lambda i: {},
+            {},
+            [],
+        )
+        (stage,) = (stage for stage in found.stages.values() if stage.stage.kind == "clip_images")
+        return stage
+
+    cpu, gpu = clip_images(None), clip_images(None, num_gpus=0.5)
+    assert isinstance(cpu.stage, ClipImages)
+    assert isinstance(gpu.stage, ClipImages)
+    assert (cpu.stage.clip.precision, gpu.stage.clip.precision) == ("fp32", "bf16")
+    assert cpu.key == clip_images("fp32").key == clip_images("fp32", num_gpus=1).key
+    assert gpu.key == clip_images("bf16").key != cpu.key
+
+
 def test_weights_count_by_content_not_by_path(tmp_path: Path) -> None:
     content = (Path("datasets/toybirds/clip/open_clip_model.safetensors")).read_bytes()
     config = (Path("datasets/toybirds/clip/open_clip_config.json")).read_bytes()
@@ -221,7 +273,8 @@ def test_what_is_missing_is_unresolved_and_never_cached(tmp_path: Path) -> None:
     found = make_plan(
         spec(methods=[block]), [dataset()], FileHashes(tmp_path / "h"), lambda k: True, lambda i: {}, {}, []
     )
-    assert found.unresolved == ("weights 'not-there'",)
+    (missing,) = found.unresolved
+    assert missing.startswith("weights 'not-there': not found")
     unresolved = {s.stage.kind for s in found.stages.values() if s.unresolved}
     assert unresolved == {"clip_images", "clip_texts", "clip_segments"}
     assert {found.stages[key].stage.kind for key in found.cached}.isdisjoint(unresolved)

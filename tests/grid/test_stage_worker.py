@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.data import ERROR, IMAGE_ID
-from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Tensors, fixed_size_lists
+from components.images import resized
+from components.models.loading import WrongWeights
+from components.stage import (
+    Batch,
+    BatchMap,
+    ColumnStage,
+    ImageRecord,
+    Preparation,
+    Rows,
+    Tensors,
+    fixed_size_lists,
+)
+from grid import stage_worker
 from grid.artifacts import ArtifactStore
 from grid.stage_worker import (
     MASK,
     PART_MASK,
     PATH,
+    UNLIMITED,
+    ModelNotLoaded,
     StageActor,
     StageTask,
     placed,
@@ -70,7 +85,8 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(rows: int, room: int) 
     outcome = run_rows(small_device, batch([5] * rows))
     assert outcome.errors == [None] * rows
     assert sum(sizes) == outcome.model_inputs == rows
-    assert outcome.device_batch == max(sizes) <= room
+    assert max(sizes) <= room
+    assert room / 2 <= outcome.fits <= room if rows > room else outcome.fits == UNLIMITED
 
 
 @pytest.fixture
@@ -94,8 +110,8 @@ def images(tmp_path: Path) -> pa.Table:
 
 
 def run_stage(task: StageTask, images: pa.Table, batch_size: int) -> None:
-    actor = StageActor(task, "cpu")
-    decoded = read_images(placed(images, task), task)
+    actor = StageActor(task, "cpu", batch_size)
+    decoded = pa.concat_tables(read_images(placed(images, task), task))
     outputs = [actor(decoded.slice(i, batch_size)) for i in range(0, len(images), batch_size)]
     for output in outputs:
         write_part(output, task)
@@ -124,8 +140,75 @@ def test_each_failure_is_a_row_with_its_reason(images: pa.Table, tmp_path: Path,
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmallDevice(MeanColour):
+    """MeanColour, prepared to squares, on a device with room for three images; writes down what it is given."""
+
+    seen: list[int]
+
+    def preparation(self) -> Preparation:
+        return lambda image: resized(image, 8)
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        mean = super().load(tensors, device)
+
+        def small(batch: Batch) -> Rows:
+            self.seen.append(len(batch))
+            if len(batch) > 3:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            assert {image.shape for image in batch.images} == {(8, 8, 3)}
+            assert all(
+                size == (20 + record.image_id, 30)
+                for size, record in zip(batch.sizes, batch.records, strict=True)
+            )
+            return mean(batch)
+
+        return small
+
+
+def test_a_replica_remembers_how_much_fits(images: pa.Table, tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    stage = SmallDevice(seen=[])
+    good = images.filter(pa.array([i not in {2, 5, 7} for i in range(10)]))
+    run_stage(StageTask(stage, "k", {}, {}, store), pa.concat_tables([good, good]), 7)
+    assert stage.seen == [7, 3, 4, 2, 2, 2, 2, 2, 1]
+    assert store.least("k", "device_batch") == 2
+    assert store.failures("k") == {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoModel(MeanColour):
+    """A stage whose weights are of another model."""
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        raise WrongWeights("weights a.pth: not of this architecture")
+
+
+def test_a_model_that_does_not_load_is_said_when_the_first_batch_comes(
+    images: pa.Table, tmp_path: Path
+) -> None:
+    """Not before: an actor that raises while it starts would be started again and again."""
+    store = ArtifactStore(str(tmp_path / "store"))
+    with pytest.raises(ModelNotLoaded, match=r"WrongWeights: weights a\.pth: not of this architecture"):
+        run_stage(StageTask(NoModel(), "k", {}, {}, store), images, 5)
+    assert len(store.stored_ids("k")) == 0
+
+
+def test_large_photographs_travel_in_several_tables(
+    images: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = StageTask(MeanColour(), "k", {}, {}, ArtifactStore(str(tmp_path / "store")))
+    (whole,) = read_images(placed(images, task), task)
+    monkeypatch.setattr(stage_worker, "BLOCK_BYTES", 3 * 30 * 3 * 20)
+    parts = list(read_images(placed(images, task), task))
+    assert len(parts) > 2
+    assert pa.concat_tables(parts).equals(whole)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doubled(ColumnStage):
-    """A stage that reads another one."""
+    """A stage that reads another one, and no image."""
+
+    DECODES: ClassVar[bool] = False
 
     source: MeanColour
 

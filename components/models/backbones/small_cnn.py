@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from components.models.backbone import Backbone
+from components.models.backbone import CENTRED, Backbone
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,16 +21,14 @@ class SmallCnn(Backbone):
 
     width: Annotated[int, Ge(1)] = 16
 
-    def build(self, n_classes: int, image_size: int, seed: int) -> "Network":
+    def build(self, n_classes: int | None, image_size: int, seed: int) -> "Network":
         import torch
 
-        from components.models.network import Network, load_trunk
+        from components.models.network import from_classifier
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = Network(self._trunk(), 4 * self.width, n_classes, self.STATISTICS)
-        load_trunk(network, self.checkpoint)
-        return network
+            return from_classifier(self._trunk(), 4 * self.width, n_classes, CENTRED, self.checkpoint)
 
     def _trunk(self) -> "nn.Module":
         from torch import nn

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from components.models.backbone import Backbone
+from components.models.backbone import CENTRED, Backbone
 
 if TYPE_CHECKING:
     from components.models.network import Network
@@ -20,15 +20,13 @@ class SmallVit(Backbone):
     heads: Annotated[int, Ge(1)] = 4
     patch_size: Annotated[int, Ge(1)] = 8
 
-    def build(self, n_classes: int, image_size: int, seed: int) -> "Network":
+    def build(self, n_classes: int | None, image_size: int, seed: int) -> "Network":
         import torch
 
-        from components.models.network import Network, load_trunk
-        from components.models.vit_trunk import VitTrunk
+        from components.models.network import from_classifier
+        from components.models.trunks import VitTrunk
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             trunk = VitTrunk(image_size, self.patch_size, self.width, self.depth, self.heads)
-            network = Network(trunk, self.width, n_classes, self.STATISTICS)
-        load_trunk(network, self.checkpoint)
-        return network
+            return from_classifier(trunk, self.width, n_classes, CENTRED, self.checkpoint)

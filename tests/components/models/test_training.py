@@ -8,6 +8,8 @@ from components.card import Card
 from components.data import Data
 from components.images import DataError, ImageIndex
 from components.models.backbones.small_cnn import SmallCnn
+from components.models.backbones.timm import Timm
+from components.models.backbones.torchvision import Torchvision
 from components.models.network import dump_tensors
 from components.models.training import _batches, augmented, hue_rotations, predict, readable, train_classifier
 from components.recipe import Recipe
@@ -145,3 +147,18 @@ def test_turned_images_keep_grey_and_length_and_differ_from_each_other():
     turns = torch.acos(((3 * out[:, 0, 0, 0] / 200 - 1) / 2).clamp(-1, 1)) / (2 * torch.pi)
     assert turns.max() <= 0.1 + 1e-4
     assert len(turns.unique()) == 9
+
+
+@pytest.mark.parametrize(
+    "backbone", [Timm(architecture="test_vit"), Torchvision(architecture="mobilenet_v3_small")]
+)
+def test_library_models_train_whole_or_by_their_head(data, backbone):
+    """mobilenet_v3 has weights between its pooling and its head."""
+    before = dump_tensors(backbone.build(2, SIDE, 0))
+    for trainable in ("all", "head"):
+        recipe = Recipe(epochs=1, batch_size=16, trainable=trainable)
+        after = dump_tensors(train(data, recipe=recipe, network=backbone.build(2, SIDE, 0))[0])
+        changed = {name for name in before if not np.array_equal(before[name], after[name])}
+        heads = {"head.weight", "head.bias"}
+        assert changed == heads if trainable == "head" else changed > heads
+        assert ("pool.2.weight" in changed) == (trainable == "all" and "pool.2.weight" in before)

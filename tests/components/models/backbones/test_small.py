@@ -7,29 +7,48 @@ import torch
 
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.backbones.small_vit import SmallVit
+from components.models.loading import WrongWeights
 from components.models.network import dump_tensors
 
 
+@pytest.fixture
+def checkpoint(tmp_path):
+    def save(state):
+        safetensors.numpy.save_file(state, tmp_path / "tensors.safetensors")
+        return str(tmp_path / "tensors.safetensors")
+
+    return save
+
+
 @pytest.mark.parametrize("backbone", [SmallCnn, SmallVit])
-def test_the_trunk_comes_from_the_checkpoint_and_the_head_from_the_seed(backbone, tmp_path):
+def test_the_trunk_comes_from_the_checkpoint_and_the_head_from_the_seed(backbone, checkpoint):
     trained = dump_tensors(backbone().build(5, 32, seed=7))
-    path = tmp_path / "tensors.safetensors"
-    safetensors.numpy.save_file(trained, path)
-    network = backbone(checkpoint=str(path)).build(2, 32, seed=0)
+    network = backbone(checkpoint=checkpoint(trained)).build(2, 32, seed=0)
     fresh = backbone().build(2, 32, seed=0)
     for name, value in dump_tensors(network).items():
         expected = trained[name] if name.startswith("trunk.") else dump_tensors(fresh)[name]
         np.testing.assert_array_equal(value, expected)
 
 
-def test_a_checkpoint_of_another_width_does_not_fit(tmp_path):
-    path = tmp_path / "tensors.safetensors"
-    safetensors.numpy.save_file(dump_tensors(SmallCnn(width=4).build(2, 32, seed=7)), path)
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        SmallCnn(checkpoint=str(path)).build(2, 32, seed=0)
-    safetensors.numpy.save_file({"weight": np.zeros(3, np.float32)}, path)
-    with pytest.raises(RuntimeError, match="Missing key"):
-        SmallCnn(checkpoint=str(path)).build(2, 32, seed=0)
+@pytest.mark.parametrize("backbone", [SmallCnn, SmallVit])
+def test_the_own_head_is_the_classifiers(backbone, checkpoint):
+    trained = dump_tensors(backbone().build(5, 32, seed=7))
+    own = dump_tensors(backbone(checkpoint=checkpoint(trained)).build(None, 32, seed=0))
+    assert own.keys() == trained.keys()
+    assert all(np.array_equal(own[name], trained[name]) for name in trained)
+    with pytest.raises(ValueError, match="no head of its own"):
+        backbone().build(None, 32, seed=0)
+
+
+def test_a_checkpoint_of_another_width_does_not_fit(checkpoint):
+    trained = dump_tensors(SmallCnn(width=4).build(2, 32, seed=7))
+    with pytest.raises(WrongWeights, match="of another shape"):
+        SmallCnn(checkpoint=checkpoint(trained)).build(2, 32, seed=0)
+    for n_classes in (2, None):
+        with pytest.raises(WrongWeights, match="of another shape"):
+            SmallCnn(checkpoint=checkpoint(trained)).build(n_classes, 32, seed=0)
+    with pytest.raises(WrongWeights, match="missing"):
+        SmallCnn(checkpoint=checkpoint({"weight": np.zeros(3, np.float32)})).build(2, 32, seed=0)
 
 
 def test_sizes_are_those_that_the_docstrings_state():

@@ -1,0 +1,73 @@
+"""What the benchmarks of stages share: images on disk, and a stage run over them by the pipeline."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components.card import Card
+from components.identity import configuration
+from components.images import ImageIndex
+from components.stage import ColumnStage
+from grid.artifacts import ArtifactStore
+from grid.datasets import Dataset
+from grid.pipeline import run_column_stage
+from grid.plan import PlannedStage
+from grid.spec import StageResources
+
+CARD = Card(
+    name="photographs", title="", source="", licence="", layout="", image_size=224, classes=("a", "b")
+)
+
+
+def photographs(root: Path, count: int, height: int, width: int) -> ImageIndex:
+    """JPEGs with structure at all scales, drawn from a fixed seed."""
+    stream = np.random.default_rng(0)
+    for i in range(count):
+        coarse = Image.fromarray(stream.integers(0, 256, (14, 14, 3), dtype=np.uint8))
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(root / f"{i}.jpg", quality=90)
+    return index_of(root, [f"{i}.jpg" for i in range(count)])
+
+
+def index_of(root: Path, paths: list[str]) -> ImageIndex:
+    """An index of these files, a row each, even where a file comes twice."""
+    count = len(paths)
+    return ImageIndex(
+        root=root,
+        image_ids=np.arange(count),
+        paths=np.array(paths, dtype=object),
+        labels=np.zeros(count, np.int64),
+        groups=np.zeros(count, np.int64),
+        splits=np.array(["test"] * count, dtype=object),
+        classes=CARD.classes,
+        group_names=CARD.classes,
+    )
+
+
+def run_stage(
+    stage: ColumnStage,
+    key: str,
+    index: ImageIndex,
+    store: ArtifactStore,
+    resources: StageResources,
+    total: Mapping[str, float],
+    inputs: Mapping[str, PlannedStage] | None = None,
+    progress: Callable[[int, int], None] = lambda done, all_: None,
+) -> float:
+    """Seconds of the pipeline, from its start to the published artifact. inputs: by the stage's field names,
+    what lies in the store already."""
+    planned_inputs = dict(inputs or {})
+    planned = PlannedStage(
+        key=key,
+        stage=stage,
+        dataset=Dataset(CARD, index.root, index, "benchmark"),
+        inputs={name: value.key for name, value in planned_inputs.items()},
+        identity={"parameters": configuration(stage)},
+        unresolved=(),
+    )
+    stages = {key: planned, **{value.key: value for value in planned_inputs.values()}}
+    start = time.perf_counter()
+    run_column_stage(planned, stages, store, resources, total, 0.0, progress)
+    return time.perf_counter() - start

@@ -1,0 +1,42 @@
+"""How an image of any shape becomes the square that a model takes."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.images import resized
+
+Frame = Literal["squash", "center_crop"]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def framed(image: NDArray[np.uint8], size: int, frame: Frame) -> NDArray[np.uint8]:
+    """The image (H, W, 3) as uint8 (size, size, 3), bilinear with anti-aliasing.
+
+    squash: both sides to `size`, the aspect ratio lost; center_crop: the shorter side to `size`, then the
+    middle (spec of SALF-CBM, B3.5). In one step, which a very long image needs; torchvision's Resize and
+    CenterCrop are two, and differ by one grey level in few pixels.
+    """
+    if frame == "squash":
+        return resized(image, size)
+    height, width = image.shape[:2]
+    box = frame_box(height, width, size, frame)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def frame_box(height: int, width: int, size: int, frame: Frame) -> Box:
+    """What `framed` shows of an image, in pixels of the image."""
+    if frame == "squash":
+        return (0, 0, width, height)
+    (left, right), (top, bottom) = _span(width, height, size), _span(height, width, size)
+    return (left, top, right, bottom)
+
+
+def _span(side: int, other: int, size: int) -> tuple[float, float]:
+    """Where the crop lies along a side. It is cut after resizing, from whole pixels, as torchvision does."""
+    resized_side = size if side <= other else size * side // other
+    first = round((resized_side - size) / 2)
+    scale = side / resized_side
+    return first * scale, min((first + size) * scale, side)

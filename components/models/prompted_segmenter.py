@@ -1,0 +1,24 @@
+"""Segmenters that are told what to look for: boxes of concepts, and a mask of each box."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from components.models.box_segmenter import BoxSegmenter
+from components.models.detector import Detector
+from components.models.segmenter import Segmenter, SegmentImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptedSegmenter(Segmenter):
+    """k_top_stored: concepts, of those that CLIP ranks first in an image, whose boxes are stored; a bag's
+    `k_top` is at most this."""
+
+    detector: Detector
+    box_segmenter: BoxSegmenter
+    k_top_stored: Annotated[int, Ge(1)] = 15
+
+    def load(self, device: str) -> SegmentImage:
+        """Never: it looks at concepts too, so it is two stages (`components.stages.proposals`)."""
+        raise TypeError(f"{type(self).__name__} segments by concepts, not by the image alone")

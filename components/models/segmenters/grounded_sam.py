@@ -1,0 +1,17 @@
+"""Grounded SAM: GroundingDINO's boxes of concepts, SAM's mask of each box (spec of SEG-MIL-CBM, A4)."""
+
+from dataclasses import dataclass
+
+from components.models.box_segmenter import BoxSegmenter
+from components.models.box_segmenters.sam import Sam
+from components.models.detector import Detector
+from components.models.detectors.grounding_dino import GroundingDino
+from components.models.prompted_segmenter import PromptedSegmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundedSam(PromptedSegmenter):
+    """The proposals of SEG-MIL-CBM's paper. Masks overlap, and several may have one concept."""
+
+    detector: Detector = GroundingDino()
+    box_segmenter: BoxSegmenter = Sam()
