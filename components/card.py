@@ -47,6 +47,8 @@ class Card(BaseModel):
             raise CardError(f"no vocabulary {name!r} for {self.name}; there is: {', '.join(found)}")
         lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
         concepts = tuple(line for line in lines if line and not line.startswith("#"))
+        if not concepts:
+            raise CardError(f"{path.name} of {self.name} names no concept")
         if len(set(concepts)) != len(concepts):
             raise CardError(f"{path.name} of {self.name} names a concept twice")
         return concepts

@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "CONCEPTGRID_WEIGHTS"
+OPEN_CLIP = ("open_clip_config.json", "tokenizer.json", "config.json")
 FETCH = "python -m grid weights fetch"
 
 
@@ -35,5 +36,9 @@ def find_checkpoint(name: str) -> Path:
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """The files that make up a checkpoint: itself, or what lies in its folder."""
-    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    """The files that make up a checkpoint: what lies in its folder, or itself and, of a CLIP in one file, the
+    configs beside it."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    beside = [path.parent / name for name in OPEN_CLIP]
+    return [path, *(file for file in beside if file.is_file())] if beside[0].is_file() else [path]

@@ -128,7 +128,8 @@ class TensorStage(Stage):
     """A computation whose result is a few named tensors: trained weights, text embeddings."""
 
     def compute(self, data: "Data", device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
-        """The tensors. `report(step, **metrics)` streams progress."""
+        """The tensors. data: the data set, with what the input stages wrote by field name: columns as
+        `data[name]`, tensors as `data.tensors(name)`. `report(step, **metrics)` streams progress."""
         raise NotImplementedError
 
 

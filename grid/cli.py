@@ -9,7 +9,7 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from components.card import CardError
-from components.checkpoints import MissingWeights, weights_folder
+from components.checkpoints import MissingWeights
 from components.images import DataError
 from grid.datasets import locate, read
 from grid.home import HomeError, tracking_uri
@@ -23,6 +23,7 @@ from grid.results.store import IdentityClash, redacted
 from grid.run import REFUSED, SOMETHING_FAILED, Request, run
 from grid.spec import Spec, SpecError, load_spec
 from grid.storage import StorageError
+from grid.weights_cli import weights
 from grid.world import World, open_world
 
 if TYPE_CHECKING:
@@ -287,101 +288,7 @@ def _print_artifacts(found: list["Held"], as_json: bool) -> None:
         )
 
 
-weights = typer.Typer(
-    no_args_is_help=True,
-    help="Weights: what the specs need, what is here, and getting it.\n\n"
-    "They lie in CONCEPTGRID_WEIGHTS, under the names that specs give as `checkpoint:`; weights.yaml lists "
-    "them with source, licence and sha256. Fetch before a run: workers never use the network.\n\n"
-    "Start with `python -m grid weights list experiments/segmil_waterbirds.yaml`, then "
-    "`export CONCEPTGRID_WEIGHTS=~/weights` and `python -m grid weights fetch --spec` with the same spec.",
-)
 app.add_typer(weights, name="weights")
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="as `weights list` prints them")]
-OfSpec = Annotated[Path | None, typer.Option("--spec", metavar="SPEC", help="all that this spec needs")]
-
-
-@weights.command("list")
-def weights_list(
-    spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="only what this spec needs")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """The table of weights: variant, size, licence, and where they lie, if they are here."""
-    from grid.weights_view import rows, show_rows
-
-    found = rows(_weights_of(spec))
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-    else:
-        show_rows(found, console())
-
-
-@weights.command("fetch")
-def weights_fetch(
-    names: Names = None,
-    spec: OfSpec = None,
-    to: Annotated[Path | None, typer.Option(help="folder, where CONCEPTGRID_WEIGHTS is not set")] = None,
-    again: Annotated[bool, typer.Option(help="also what is here: replaced once the new is verified")] = False,
-) -> None:
-    """Gets weights from where their library gets them, verified by sha256; broken off, it goes on.
-
-    Also takes any model/pretrained pair of open_clip (`ViT-L-14/openai`) and any owner/repository of the
-    Hugging Face Hub; of these, safetensors and their configuration only, no pickles. Exit status 1 if one
-    could not be had.
-    """
-    from grid.progress import Display
-    from grid.weights_fetch import FetchError, entry_of, fetch
-
-    folder = to.expanduser().resolve() if to else weights_folder()
-    if folder is None:
-        raise Refused("where to? set CONCEPTGRID_WEIGHTS to a folder for weights, or give --to FOLDER")
-    wanted = _named(names, spec)
-    for name in wanted:
-        entry_of(name)
-    failed = False
-    with Display() as display:
-        for name in wanted:
-            try:
-                fetch(name, folder, display, again)
-            except FetchError as error:
-                failed = True
-                typer.echo(f"not fetched: {error}", err=True)
-    if folder != weights_folder():
-        typer.echo(f"to use them: export CONCEPTGRID_WEIGHTS={folder}")
-    sys.exit(SOMETHING_FAILED if failed else 0)
-
-
-@weights.command("check")
-def weights_check(names: Names = None, spec: OfSpec = None) -> None:
-    """Reads weights and compares them with their published or recorded sha256; without names, all that
-    are here. Exit status 1 if one is wrong or missing."""
-    from grid.weights import check, expected_sums, fetched, here, table
-
-    if names or spec:
-        wanted = _named(names, spec)
-    else:
-        folder = weights_folder()
-        known = [*table(), *(fetched(folder) if folder and folder.is_dir() else [])]
-        wanted = [name for name in dict.fromkeys(known) if here(name)]
-    problems = 0
-    for name in wanted:
-        wrong, path = check(name), here(name)
-        problems += bool(wrong)
-        sure = "as published or recorded" if path and expected_sums(name, path) else "nothing to compare with"
-        typer.echo(f"WRONG   {wrong}" if wrong else f"ok      {name}: {sure}")
-    typer.echo(f"{len(wanted)} checked, {problems} wrong or missing")
-    sys.exit(SOMETHING_FAILED if problems else 0)
-
-
-def _named(names: list[str] | None, spec: Path | None) -> list[str]:
-    if not names and spec is None:
-        raise Refused("which? give names (`python -m grid weights list` has them) or --spec SPEC")
-    return list(dict.fromkeys([*(names or ()), *(_weights_of(spec) if spec else [])]))
-
-
-def _weights_of(spec: Path | None) -> list[str]:
-    from grid.weights import names_in, table
-
-    return list(table()) if spec is None else names_in(load_spec(spec))
 
 
 def main() -> None:

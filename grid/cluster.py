@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from components.checkpoints import WEIGHTS, weights_folder
 from components.stage import ColumnStage
 from grid.home import in_ray_job
 from grid.plan import PlannedStage, PlannedTrial
@@ -56,6 +57,8 @@ def _runtime_env(joins: bool) -> dict[str, Any]:
     if in_ray_job():
         return {"env_vars": variables}
     variables |= {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT) and k != COMMIT}
+    if weights := weights_folder():  # a relative one would be another folder in a worker
+        variables[WEIGHTS] = str(weights)
     return {"env_vars": variables, **({"working_dir": str(ROOT)} if joins else {})}
 
 
@@ -80,14 +83,14 @@ def replicas_for(resources: StageResources, total: Mapping[str, float]) -> tuple
     elif isinstance(stated, int):
         least = most = stated
     else:
-        least, most = stated.min, stated.max or max(room, stated.min)
+        least, most = stated.min, max(min(stated.max or room, room), stated.min)
     if most > room:
         raise ClusterError(
             f"{most} replicas of {resources.num_cpus:g} CPU and {resources.num_gpus:g} GPU do not leave"
             f" {IO_CPUS:g} CPU for reading: the cluster has {cpus:g} CPU, {gpus:g} GPU;"
             " lower replicas or num_cpus of the stage in the spec's resources"
         )
-    return min(least, most), most
+    return least, most
 
 
 def _on_gpus(share: float, gpus: float) -> int:

@@ -21,7 +21,7 @@ from components.images import ImageIndex, blocks
 from components.stage import ColumnStage, TensorStage
 from grid.artifacts import ArtifactStore
 from grid.cluster import IO_CPUS, replicas_for
-from grid.datasets import Dataset, open_data
+from grid.datasets import open_data
 from grid.plan import PlannedStage, by_sort
 from grid.provenance import provenance
 from grid.spec import StageResources
@@ -192,29 +192,46 @@ def _reasons(failures: Mapping[int, str]) -> str:
 
 @ray.remote
 def compute_tensors(
-    stage: TensorStage, key: str, dataset: Dataset | None, store: ArtifactStore, device: str
+    planned: PlannedStage,
+    columns: Mapping[str, str],
+    tensors: Mapping[str, str],
+    store: ArtifactStore,
+    device: str,
 ) -> tuple[float, list[dict[str, Any]]]:
-    """Runs a tensor stage in a worker and stores its tensors; returns seconds, and what it reported."""
+    """Runs a tensor stage in a worker and stores its tensors; returns seconds, and what it reported.
+
+    columns, tensors: keys of its inputs by field name.
+    """
+    assert isinstance(planned.stage, TensorStage)
     start = time.time()
     history: list[dict[str, Any]] = []
 
     def report(step: int, **metrics: float) -> None:
         history.append({"step": step, **metrics})
-        store.write_progress(key, history[-1])
+        store.write_progress(planned.key, history[-1])
 
-    data = open_data(dataset) if dataset is not None else None
-    tensors = stage.compute(data, device, report)  # type: ignore[arg-type]
-    store.write_tensors(key, tensors)
+    data = None
+    if planned.dataset is not None:
+        data = open_data(
+            planned.dataset,
+            columns={name: store.column(key) for name, key in columns.items()},
+            tensors={name: store.tensors(key) for name, key in tensors.items()},
+        )
+    computed = planned.stage.compute(data, device, report)  # type: ignore[arg-type]
+    store.write_tensors(planned.key, computed)
     return time.time() - start, history
 
 
 def start_tensor_stage(
-    planned: PlannedStage, store: ArtifactStore, resources: StageResources
+    planned: PlannedStage,
+    stages: Mapping[str, PlannedStage],
+    store: ArtifactStore,
+    resources: StageResources,
 ) -> "ray.ObjectRef[Any]":
     """Hands a tensor stage to the cluster."""
-    assert isinstance(planned.stage, TensorStage)
     task = compute_tensors.options(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus)
-    return task.remote(planned.stage, planned.key, planned.dataset, store, resources.device)
+    columns, tensors = by_sort(planned.inputs, stages)
+    return task.remote(planned, columns, tensors, store, resources.device)
 
 
 def finish_tensor_stage(

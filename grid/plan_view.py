@@ -27,15 +27,14 @@ def show_plan(plan: Plan, console: Console) -> None:
     console.print(_table(plan))
     seconds = facts["estimated_seconds"]
     cost = "not measured before" if seconds is None else f"about {seconds:.0f} s"
-    console.print(
-        f"model passes left: {facts['model_passes']} images; missing stages: {cost} on hardware as before",
-        markup=False,
-    )
+    counted = all(dataset.index is not None for dataset in plan.datasets)
+    passes = f"{facts['model_passes']} images" if counted else "not counted, a data set is missing"
+    console.print(f"model passes left: {passes}; missing stages: {cost} on hardware as before", markup=False)
     for name, note in facts["notes"].items():
         if note:
             console.print(f"note on {name}: {' '.join(note.split())}", markup=False)
-    if plan.unresolved:
-        console.print(f"unresolved: {'; '.join(plan.unresolved)}", markup=False)
+    for missing in plan.unresolved:
+        console.print(f"unresolved: {missing}", markup=False)
 
 
 def _others(statuses: Counter[str]) -> str:

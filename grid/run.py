@@ -62,7 +62,7 @@ def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
     undrawn = [d.missing for d, s in zip(plan.datasets, sources, strict=True) if s.generator is not None]
     missing = [name for name in plan.unresolved if name not in undrawn]
     if missing:
-        raise Refused(f"missing: {'; '.join(missing)}")
+        raise Refused("missing:\n  " + "\n  ".join(missing))
     if not plan.unresolved:
         return plan
     for source in sources:

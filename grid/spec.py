@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from grid.names import unknown
+from grid.names import names, unknown
 
 
 class SpecError(ValueError):
@@ -43,10 +43,17 @@ class Search(Strict):
 
 
 class Replicas(Strict):
-    """A pool that Ray grows and shrinks with the load. max None: as many as the cluster has room for."""
+    """A pool that Ray grows and shrinks with the load: at most `max` (None: no limit of its own), and never
+    more than the cluster has room for."""
 
     min: Annotated[int, Ge(1)] = 1
     max: Annotated[int, Ge(1)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Replicas":
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"replicas: max = {self.max} is below min = {self.min}")
+        return self
 
 
 class StageResources(Strict):
@@ -83,6 +90,15 @@ class Resources(Strict):
 
     stages: dict[str, StageResources] = Field(default_factory=dict)
     methods: dict[str, MethodResources] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _named(self) -> "Resources":
+        for given, folder in ((self.stages, "components.stages"), (self.methods, "components.methods")):
+            known = [*names(folder), "default"]
+            for name in given:
+                if name not in known:
+                    raise ValueError(unknown(name, known, f"resources.{folder.rpartition('.')[2]} key"))
+        return self
 
     def stage(self, kind: str) -> StageResources:
         """Of this stage kind."""
@@ -144,8 +160,8 @@ def parse_spec(content: dict[str, Any], origin: str) -> Spec:
         raise SpecError(f"{origin}: {explain(error, Spec)}") from error
     if (spec.search.kind == "grid") != (spec.search.trials is None):
         raise SpecError(f"{origin}: search.trials is needed by random and optuna, and by no grid")
-    names = [entry.name for entry in spec.datasets]
-    if len(set(names)) != len(names):
+    given = [entry.name for entry in spec.datasets]
+    if len(set(given)) != len(given):
         raise SpecError(f"{origin}: datasets has a name twice")
     if len(set(spec.seeds)) != len(spec.seeds):
         raise SpecError(f"{origin}: seeds has a value twice")

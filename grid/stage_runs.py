@@ -61,7 +61,7 @@ def _run_tensor_stages(
 ) -> dict[str, str]:
     """All at once: the cluster runs as many as it has room for."""
     resources = {s.key: plan.spec.resources.stage(s.stage.kind) for s in stages}
-    running = {start_tensor_stage(s, store, resources[s.key]): s for s in stages}
+    running = {start_tensor_stage(s, plan.stages, store, resources[s.key]): s for s in stages}
     task = display.task(_called(stages), len(stages), "stages")
     failed: dict[str, str] = {}
     while running:

@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.checkpoints import WEIGHTS, weights_folder
 from grid.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
 from grid.provenance import COMMIT, ROOT, git, stated_commit
 
-PASSED_ON = ("CONCEPTGRID_DATA", "CONCEPTGRID_WEIGHTS", HOME, RESULTS_URL, STORAGE, TRACKING_URI)
+PASSED_ON = ("CONCEPTGRID_DATA", HOME, RESULTS_URL, STORAGE, TRACKING_URI)
 MAX_UPLOAD_BYTES = 100 * 2**20  # Ray refuses a larger working directory
 
 
@@ -26,6 +27,8 @@ def submit(spec: Path, arguments: Sequence[str], address: str, python: str, wait
         raise HomeError(
             f"set {HOME} to an absolute path that the cluster can write: a job has no folder of its own"
         )
+    if weights := weights_folder():
+        environment[WEIGHTS] = str(weights)
     environment[COMMIT] = json.dumps(stated_commit())
     _check_size()
     client = JobSubmissionClient(address)

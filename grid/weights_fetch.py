@@ -103,6 +103,7 @@ def _download(entry: Weights, partial: Path, display: Display) -> None:
     _require_room(entry.name, wanted, partial)
     for remote, unfinished in unfinished_of.items():
         _stream(remote, unfinished, display)
+        _compare(entry.name, unfinished, remote.sha256)
         unfinished.rename(partial / remote.file)
     names = {remote.file for remote in remotes}
     for file in checkpoint_files(partial):  # of another revision, begun before

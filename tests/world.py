@@ -16,7 +16,7 @@ from components.card import Card
 from components.data import ERROR, IMAGE_ID, Column, Data
 from components.images import ImageIndex, decode
 from components.models.segmenter import Segmenter
-from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Stage, TensorStage
+from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Preparation, Stage, TensorStage
 from components.stages.segments import Segments
 
 BATCH = 5
@@ -86,7 +86,10 @@ def segment_columns(found: Sequence[NDArray[np.bool_]]) -> dict[str, pa.Array]:
 
 
 def run_map(
-    stage_map: BatchMap, index: ImageIndex, inputs: Mapping[str, Column]
+    stage_map: BatchMap,
+    index: ImageIndex,
+    inputs: Mapping[str, Column],
+    prepare: Preparation | None = None,
 ) -> tuple[list[pa.Table], dict[int, str]]:
     """A stage's map over the images, in batches, image by image where a batch raises: rows and failures."""
     tables: list[pa.Table] = []
@@ -95,9 +98,11 @@ def run_map(
     def attempt(part: list[ImageRecord]) -> None:
         ids = np.array([record.image_id for record in part])
         try:
-            images = [decode(record.path) for record in part]
+            decoded = [decode(record.path) for record in part]
+            images = [prepare(image) for image in decoded] if prepare else decoded
+            sizes = [image.shape[:2] for image in decoded]
             rows = {name: column.read(ids, column.fields) for name, column in inputs.items()}
-            columns = stage_map(Batch(part, images, rows)).columns
+            columns = stage_map(Batch(part, images, rows, sizes)).columns
             tables.append(pa.table({IMAGE_ID: ids, **columns}))
         except Exception as error:
             if len(part) == 1:
@@ -135,13 +140,13 @@ def run_stages(stages: Mapping[str, Stage], card: Card, index: ImageIndex, folde
         return done[stage]
 
     def compute(stage: Stage) -> Any:
-        if isinstance(stage, TensorStage):
-            return stage.compute(Data(card, index), "cpu", lambda step, **metrics: None)
-        assert isinstance(stage, ColumnStage)
         inputs = {name: result(read) for name, read in stage.inputs().items()}
         columns = {name: value for name, value in inputs.items() if isinstance(value, Column)}
         tensors = {name: value for name, value in inputs.items() if name not in columns}
-        tables, failures = run_map(stage.load(tensors, "cpu"), index, columns)
+        if isinstance(stage, TensorStage):
+            return stage.compute(Data(card, index, columns, tensors), "cpu", lambda step, **metrics: None)
+        assert isinstance(stage, ColumnStage)
+        tables, failures = run_map(stage.load(tensors, "cpu"), index, columns, stage.preparation())
         return column(folder / f"{stage.kind}-{len(done)}", tables, failures)
 
     results = {name: result(stage) for name, stage in stages.items()}

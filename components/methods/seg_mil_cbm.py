@@ -23,6 +23,7 @@ from components.models.clip import Clip
 from components.models.prompted_segmenter import PromptedSegmenter
 from components.models.segmenter import Segmenter
 from components.models.segmenters.felzenszwalb import Felzenszwalb
+from components.proposals import segments_of
 from components.recipe import Recipe
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
@@ -32,7 +33,6 @@ from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
-from components.stages.proposals import segments_of
 
 if TYPE_CHECKING:
     from components.models.mil_bags import BagTensors

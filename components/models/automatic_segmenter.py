@@ -14,15 +14,15 @@ from components.stage import ImageRecord
 
 @dataclass(frozen=True, kw_only=True)
 class AutomaticSegmenter(Segmenter):
-    """Masks as `segment_anything.SamAutomaticMaskGenerator` filters them with these parameters of its own; they
-    overlap, need not cover the image, and may be none. Three masks are tried per point.
+    """Masks as `segment_anything.SamAutomaticMaskGenerator` filters them with these parameters of its own;
+    they overlap, need not cover the image, and may be none. Three masks are tried per point.
 
     precision: of image encoder and mask decoder; prompts, upscaling and thresholds are float32.
     points_per_side: of the image; points_per_batch: in one pass of the mask decoder, bounds its memory.
     pred_iou_thresh, stability_score_thresh: least scores; box_nms_thresh: of two masks whose boxes overlap
-    more, the one with the lower predicted IoU goes; crop_n_layers: layer i cuts the image into 4^i overlapping
-    crops, each with a pass of the encoder and a grid of its own; min_mask_region_area: in pixels of the image
-    itself, smaller holes are filled and smaller islands removed.
+    more, the one with the lower predicted IoU goes; crop_n_layers: layer i cuts the image into 4^i
+    overlapping crops, each with a pass of the encoder and a grid of its own; min_mask_region_area: in pixels
+    of the image itself, smaller holes are filled and smaller islands removed.
     """
 
     BATCH_SIZE: ClassVar[int] = 8

@@ -1,5 +1,6 @@
 """Weights into modules: from files without code in them, and all of them or none."""
 
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"weights {path}: refused, the file holds more than tensors or is broken"
         ) from error
     except Exception as error:  # safetensors and zip readers have exceptions of their own
-        reason = str(error).splitlines()[0].partition(". ")[0]  # torch goes on with advice to allow code
-        raise WrongWeights(f"weights {path}: broken file: {reason}") from error
+        raise WrongWeights(f"weights {path}: broken file: {_first(error)}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = {str(name).removeprefix("module."): value for name, value in state["state_dict"].items()}
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -60,18 +60,18 @@ def load_folder(model: Any, folder: Path, dtype: torch.dtype) -> Any:
     Nothing is fetched and no pickle is read. Raises WrongWeights where the folder is of another
     architecture: transformers itself would fill what is missing with random numbers and warn.
     """
-    from transformers.utils import logging
+    from transformers.utils.logging import get_verbosity, set_verbosity
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)  # its report on a wrong folder has a hundred lines
+    verbosity = get_verbosity()
+    set_verbosity(logging.CRITICAL)  # its report on a wrong folder has a hundred lines
     try:
         loaded, report = model.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # each format's reader has its own
-        raise WrongWeights(f"weights {folder}: {str(error).splitlines()[0]}") from error
+        raise WrongWeights(f"weights {folder}: {_first(error)}") from error
     finally:
-        logging.set_verbosity(verbosity)
+        set_verbosity(verbosity)
     wrong = {
         "missing": [str(name) for name in report["missing_keys"]],
         "unknown": [str(name) for name in report["unexpected_keys"]],
@@ -80,6 +80,11 @@ def load_folder(model: Any, folder: Path, dtype: torch.dtype) -> Any:
     if any(wrong.values()):
         raise WrongWeights(f"weights {folder}: not of {model.__name__}: {_counted(wrong)}")
     return loaded.eval()
+
+
+def _first(error: Exception) -> str:
+    """The first sentence: torch goes on with advice to allow code, transformers with a page."""
+    return (str(error) or repr(error)).splitlines()[0].partition(". ")[0]
 
 
 def _counted(wrong: Mapping[str, list[str]]) -> str:

@@ -20,5 +20,5 @@ class PromptedSegmenter(Segmenter):
     k_top_stored: Annotated[int, Ge(1)] = 15
 
     def load(self, device: str) -> SegmentImage:
-        """Never: it looks at concepts too, so it is two stages (`components.stages.proposals`)."""
+        """Never: it looks at concepts too, so it is two stages (`components.proposals`)."""
         raise TypeError(f"{type(self).__name__} segments by concepts, not by the image alone")

@@ -12,8 +12,8 @@ from components.models.mask_logits import THRESHOLD
 
 
 class Sam2Predictor:
-    """What `SamAutomaticMaskGenerator` asks of its predictor. Coordinates are pixels of the image that is set:
-    the processor scales them as it scales the image."""
+    """What `SamAutomaticMaskGenerator` asks of its predictor. Coordinates are pixels of the image that is
+    set: the processor scales them as it scales the image."""
 
     def __init__(self, model: Sam2Model, processor: Sam2Processor) -> None:
         self._sam2, self._processor = model, processor

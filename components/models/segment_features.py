@@ -1,6 +1,8 @@
 """Features of segments: of their crops, or of the image's feature map under their masks."""
 
+import math
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -9,12 +11,11 @@ from torch import Tensor
 
 from components.crops import segment_crops
 from components.frames import Frame, frame_box
-from components.images import blocks
 from components.models.network import Network, to_pixels
 
 Images = Sequence[NDArray[np.uint8]]
 Masks = Sequence[NDArray[np.bool_]]
-CROPS_AT_ONCE = 256  # bounds the memory of one forward pass, whatever the number of segments
+CROPS_AT_ONCE = 256  # bounds the memory, whatever the number of segments
 
 
 def crop_features(
@@ -22,13 +23,12 @@ def crop_features(
 ) -> tuple[NDArray[np.float32], int]:
     """Features float32 (sum of S, F) of all segments, image after image; and the crops that were passed."""
     pairs = zip(images, masks, strict=True)
-    crops = np.concatenate([segment_crops(image, segments, image_size) for image, segments in pairs])
+    crops = (crop for image, segments in pairs for crop in segment_crops(image, segments, image_size))
+    parts = [np.zeros((0, network.width), np.float32)]
     with torch.inference_mode():
-        parts = [
-            network.features(to_pixels(crops[block], device)).cpu().numpy()
-            for block in blocks(len(crops), CROPS_AT_ONCE)
-        ]
-    return np.concatenate(parts) if parts else np.zeros((0, network.width), np.float32), len(crops)
+        while block := list(islice(crops, CROPS_AT_ONCE)):
+            parts.append(network.features(to_pixels(np.stack(block), device)).cpu().numpy())
+    return np.concatenate(parts), sum(len(segments) for segments in masks)
 
 
 def pool_features(
@@ -50,10 +50,12 @@ def pool_features(
 def _under(features: Tensor, segments: NDArray[np.bool_], size: int, frame: Frame) -> Tensor:
     """Means (S, D) of the map (D, h, w) under the masks (S, H, W)."""
     _, height, width = segments.shape
-    left, top, right, bottom = (round(edge) for edge in frame_box(height, width, size, frame))
-    cells = features.new_zeros(len(segments), *features.shape[1:])
+    left, top, right, bottom = frame_box(height, width, size, frame)
+    window = slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
+    cells = torch.zeros(len(segments), *features.shape[1:])
     for cell, segment in zip(cells, segments, strict=True):
-        seen = torch.from_numpy(segment[top:bottom, left:right]).to(features)[None, None]
+        seen = torch.from_numpy(segment[window].astype(np.float32))[None, None]
         cell.copy_(torch.nn.functional.interpolate(seen, cell.shape, mode="area")[0, 0])
+    cells = cells.to(features.device)
     totals = cells.sum(dim=(1, 2)).clamp_min(1e-12)
     return torch.einsum("dhw,shw->sd", features, cells) / totals[:, None]

@@ -8,6 +8,7 @@ from typing import Literal
 from components.crops import stored_masks
 from components.frames import Frame, framed
 from components.models.backbone import Backbone
+from components.segment_stage import SegmentStage
 from components.stage import (
     Batch,
     BatchMap,
@@ -19,7 +20,6 @@ from components.stage import (
     ragged_lists,
 )
 from components.stages.classifier import Classifier, load_network
-from components.stages.segment_stage import SegmentStage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,6 @@ class BackboneSegments(ColumnStage):
     image_size: int
     encode: Literal["crop", "pool"] = "crop"
     frame: Frame = "squash"
-
-    @property
-    def batch_size(self) -> int:
-        return 16 if self.encode == "crop" else 64  # all crops of a batch are in memory at once
 
     def preparation(self) -> Preparation | None:
         """Crops are cut from the image as it is."""

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from components.data import ragged_vectors, whole
 from components.models.box_segmenter import BoxSegmenter
+from components.segment_stage import SegmentStage, segment_columns
 from components.stage import Batch, BatchMap, Rows, Tensors
 from components.stages.boxes import Boxes
-from components.stages.segment_stage import SegmentStage, segment_columns
 
 OF_THE_BOX = ("score", "concept", "rank")
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from components.crops import segment_crops, stored_masks
 from components.models.clip import Clip
+from components.segment_stage import SegmentStage
 from components.stage import (
     Batch,
     BatchMap,
@@ -17,7 +18,6 @@ from components.stage import (
     fixed_size_lists,
     ragged_lists,
 )
-from components.stages.segment_stage import SegmentStage
 
 
 @dataclass(frozen=True, kw_only=True)

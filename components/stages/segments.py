@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from components.models.segmenter import Segmenter
+from components.segment_stage import SegmentStage, segment_columns
 from components.stage import Batch, BatchMap, Rows, Tensors
-from components.stages.segment_stage import SegmentStage, segment_columns
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,9 @@ def test_an_unknown_data_set_and_a_repeated_concept(folder):
         load_card("smal")
     with pytest.raises(CardError, match="twice"):
         load_card("small").vocabulary("twice")
+    (folder / "empty.txt").write_text("# to be written\n\n")
+    with pytest.raises(CardError, match=r"empty\.txt of small names no concept"):
+        load_card("small").vocabulary("empty")
 
 
 @pytest.mark.parametrize("name", card_names())

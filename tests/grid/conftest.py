@@ -15,7 +15,13 @@ from components.generators.toybirds import Toybirds
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTED = Path(__file__).parent / "counted"
-PLACES = ("CONCEPTGRID_RESULTS_URL", "CONCEPTGRID_STORAGE", "CONCEPTGRID_DATA", "MLFLOW_TRACKING_URI")
+PLACES = (
+    "CONCEPTGRID_RESULTS_URL",
+    "CONCEPTGRID_STORAGE",
+    "CONCEPTGRID_DATA",
+    "CONCEPTGRID_WEIGHTS",
+    "MLFLOW_TRACKING_URI",
+)
 
 
 @pytest.fixture

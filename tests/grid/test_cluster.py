@@ -28,6 +28,7 @@ from tests.grid.conftest import ROOT, Shell
         ({"num_gpus": 0.1}, {"CPU": 64, "GPU": 2}, (20, 20)),
         ({"num_gpus": 0.6}, {"CPU": 16, "GPU": 3}, (3, 3)),
         ({"replicas": {"min": 2, "max": 5}}, {"CPU": 8}, (2, 5)),
+        ({"replicas": {"max": 90}}, {"CPU": 8}, (1, 7)),
         ({"replicas": {"min": 1}, "num_gpus": 1}, {"CPU": 16, "GPU": 3}, (1, 3)),
     ],
 )
@@ -44,7 +45,6 @@ def test_replicas_fit_the_cluster(
         ({"replicas": 9}, {"CPU": 8}, "do not leave"),
         ({}, {"CPU": 1}, "do not leave"),
         ({"replicas": {"min": 9}}, {"CPU": 8}, "do not leave"),
-        ({"replicas": {"max": 9}}, {"CPU": 8}, "do not leave"),
         ({"num_gpus": 1}, {"CPU": 8}, "needs 1 GPU; the cluster has 0"),
     ],
 )

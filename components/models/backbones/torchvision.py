@@ -19,7 +19,8 @@ class Torchvision(Backbone):
     """A torchvision classifier: convolutional, or a vision transformer.
 
     architecture: a name of `torchvision.models`, such as resnet50 or vit_b_16;
-    checkpoint: its state dict, in safetensors or as torchvision publishes it.
+    checkpoint: its state dict of 1000 classes, in safetensors or as torchvision publishes it; a transformer
+    takes images of the size that it was trained on.
 
     SqueezeNet has no layer after its last average pooling. With its own head, all that follows its trunk is
     the pooling, its features are its logits, and the head does nothing; with a new head, its features are

@@ -1,4 +1,4 @@
-"""SAM 2's automatic masks (Ravi et al., arXiv 2408.00714): SAM's way, with SAM 2's model from transformers."""
+"""SAM 2's automatic masks (Ravi et al., arXiv 2408.00714): SAM's way, the model from transformers."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -86,7 +86,7 @@ def test_a_mask_within_a_cell_takes_that_cell(network, maps):
 
 
 def test_an_empty_mask_and_an_image_of_one_pixel_have_features(network):
-    for shape, mask in (((30, 50), np.zeros), ((1, 1), np.ones), ((1, 1), np.zeros)):
+    for shape, mask in (((30, 50), np.zeros), ((1, 1), np.ones), ((1, 1), np.zeros), ((1, 300), np.ones)):
         image = STREAM.integers(0, 256, (*shape, 3), dtype=np.uint8)
         segments = [mask((1, *shape), bool)]
         for frame in ("squash", "center_crop"):

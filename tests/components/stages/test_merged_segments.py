@@ -11,9 +11,9 @@ from components import masks
 from components.bags import BoxRules
 from components.models.segmenter import Found
 from components.models.segmenters.slic import Slic
+from components.segment_stage import segment_columns
 from components.stage import Batch, ImageRecord
 from components.stages.merged_segments import MergedSegments
-from components.stages.segment_stage import segment_columns
 from components.stages.segments import Segments
 from tests import reference
 

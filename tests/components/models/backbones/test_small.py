@@ -57,3 +57,13 @@ def test_sizes_are_those_that_the_docstrings_state():
     pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     assert network.eval().spatial(pixels).shape == (1, 64, 8, 8)
     assert SmallVit().build(2, 64, seed=0).eval().spatial(pixels).shape == (1, 64, 8, 8)
+
+
+@pytest.mark.parametrize("backbone", [SmallCnn, SmallVit])
+def test_pixels_are_normalised_to_plus_and_minus_one(backbone):
+    network = backbone().build(2, 32, seed=0).eval()
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            network.spatial(pixels), network.trunk(pixels / 127.5 - 1), atol=1e-5, rtol=1e-5
+        )

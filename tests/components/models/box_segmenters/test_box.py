@@ -44,8 +44,8 @@ def test_many_boxes_keep_their_order_and_none_gives_none():
     assert filled((4, 4), (0, 0, 1, 1), (0, 0, 2, 2), (0, 0, 0, 0)).sum(axis=(1, 2)).tolist() == [1, 4, 0]
 
 
-def test_true_boxes_of_photographs_lie_where_the_objects_are(test_data):
-    """COCO: the tight box of the mask is the box, and its pixels are the union of the objects in it."""
+def test_the_mask_of_a_true_box_has_that_box(test_data):
+    """COCO's boxes of whole pixels: the tight box of the mask is the box."""
     root = test_data("seg-mini")
     truth = json.loads((root / "instances.json").read_text())
     for told in truth["images"][:5]:

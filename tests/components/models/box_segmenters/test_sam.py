@@ -78,6 +78,12 @@ def test_images_of_any_shape_against_the_predictor(segment, size):
     check(segment(image, boxes := np.float32([[0, 0, size[1], size[0]], [0, 0, 1, 1]])), image, boxes)
 
 
+def test_an_image_too_thin_for_the_library_is_an_error_and_not_a_mask(segment):
+    """Its short side would have less than half a pixel: 1 x 3000 resized to a long side of 128."""
+    with pytest.raises(ValueError, match="height and width must be > 0"):
+        segment(np.zeros((1, 3000, 3), np.uint8), np.float32([[0, 0, 9, 1]]))
+
+
 def test_a_gray_image_against_the_predictor(segment):
     image = np.full((70, 90, 3), 128, np.uint8)
     check(segment(image, boxes := np.float32([[10, 20, 60, 50]])), image, boxes)
@@ -115,13 +121,14 @@ def test_all_boxes_share_a_pass_of_the_encoder_and_one_of_the_decoder(segment, m
     assert (encoder, decoder) == ([1], [len(boxes)])
 
 
-def test_many_boxes_are_taken_a_few_at_a_time(segment, monkeypatch):
-    """In the decoder, and where the masks become as large as the image."""
-    image = STREAM.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+@pytest.mark.parametrize(("size", "pixels"), [((60, 80), 256 * 256), ((300, 400), 300 * 400)])
+def test_many_boxes_are_taken_a_few_at_a_time(segment, monkeypatch, size, pixels):
+    """In the decoder, and where the masks become as large as the image, or as the square that SAM pads it to."""
+    image = STREAM.integers(0, 256, (*size, 3), dtype=np.uint8)
     boxes = np.sort(STREAM.uniform(0, 60, (8, 2, 2)), axis=1).reshape(8, 4).astype(np.float32)
     whole = segment(image, boxes)
     monkeypatch.setattr(module, "BOXES_AT_ONCE", 3)
-    monkeypatch.setattr(mask_logits, "PIXELS_AT_ONCE", 2 * 60 * 80 + 7)
+    monkeypatch.setattr(mask_logits, "PIXELS_AT_ONCE", 2 * pixels + 7)
     decoder = counted_calls(monkeypatch, segment_anything.modeling.MaskDecoder)
     encode, at_once = masks.encode, []
     monkeypatch.setattr(masks, "encode", lambda found: at_once.append(len(found)) or encode(found))
@@ -130,7 +137,7 @@ def test_many_boxes_are_taken_a_few_at_a_time(segment, monkeypatch):
     assert at_once == [2, 2, 2, 2]
     np.testing.assert_allclose(parts.predicted_iou, whole.predicted_iou, atol=1e-5)
     np.testing.assert_allclose(parts.stability, whole.stability, atol=1e-3)
-    a, b = (masks.decode(found.counts, 60, 80) for found in (parts, whole))
+    a, b = (masks.decode(found.counts, *size) for found in (parts, whole))
     assert (a != b).mean() < 1e-3
 
 

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Sam2Model, Sam2Processor
+from transformers import Sam2Config, Sam2Model, Sam2Processor
 from transformers.models.sam2.modeling_sam2 import Sam2MaskDecoder, Sam2VisionModel
 
 from components import masks
@@ -122,6 +123,34 @@ def test_coordinates_of_prompts_keep_float32(folder, tmp_path):
     assert {p.dtype for p in model.shared_image_embedding.state_dict().values()} == {torch.float32}
     assert {p.dtype for p in model.vision_encoder.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in model.mask_decoder.parameters()} == {torch.bfloat16}
+
+
+def test_a_checkpoint_of_a_video_model_gives_its_model_of_images(tmp_path):
+    """In the layout of the published ones, whose image processor has a file of its own; built by hand here."""
+    folder = Path(small_sam.save_sam2(tmp_path, video=True))
+    told = json.loads((folder / "processor_config.json").read_text())
+    pixels = told.pop("image_processor") | {"image_processor_type": "Sam2ImageProcessorFast"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+    (folder / "processor_config.json").write_text(
+        json.dumps(told | {"processor_class": "Sam2VideoProcessor"})
+    )
+    model, processor = load_sam2(folder, "cpu", torch.float32)
+    by_hand = Sam2Model(Sam2Config(**small_sam.sam2_configs())).eval()
+    saved = load_file(folder / "model.safetensors")
+    report = by_hand.load_state_dict(
+        {n: v for n, v in saved.items() if n in by_hand.state_dict()}, strict=False
+    )
+    assert {name for name in report.missing_keys if "positional_embedding" not in name} == set()
+    assert len(saved) > len(by_hand.state_dict()), "the memory of videos is not part of it"
+    pixels = torch.from_numpy(STREAM.normal(size=(1, 3, small_sam.SIDE, small_sam.SIDE))).float()
+    boxes = torch.tensor([[[10.0, 20.0, 60.0, 50.0]]])
+    with torch.inference_mode():
+        ours, theirs = (
+            m(pixel_values=pixels, input_boxes=boxes, multimask_output=False).pred_masks
+            for m in (model, by_hand)
+        )
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert processor.image_processor.size["height"] == processor.target_size == small_sam.SIDE
 
 
 def test_missing_weights_say_where_they_were_looked_for(monkeypatch, tmp_path):

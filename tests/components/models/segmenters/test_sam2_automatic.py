@@ -43,7 +43,7 @@ def test_square_photographs_against_the_pipeline(folder, test_data, thresholds):
         image_processor=Sam2Processor.from_pretrained(folder).image_processor,
     )
     for image, _ in boxed_photographs(test_data)[:3]:
-        square = np.ascontiguousarray(image[:300, :300])
+        square = np.ascontiguousarray(image[:200, :200])
         expected = generate(
             Image.fromarray(square),
             points_per_crop=SIDE,
@@ -51,10 +51,12 @@ def test_square_photographs_against_the_pipeline(folder, test_data, thresholds):
             crops_nms_thresh=0.98,
             **thresholds,
         )
-        expected_masks = [mask.numpy() for mask in expected["masks"]]
+        pairs = zip(expected["masks"], expected["scores"], strict=True)
+        seen = [(mask.numpy(), score.item()) for mask, score in pairs if mask.any()]
         found = segment(square, RECORD)
-        np.testing.assert_array_equal(masks.decode(found.counts, 300, 300), expected_masks)
-        np.testing.assert_allclose(found.predicted_iou, expected["scores"].numpy(), atol=1e-6)
+        np.testing.assert_array_equal(masks.decode(found.counts, 200, 200), [mask for mask, _ in seen])
+        np.testing.assert_allclose(found.predicted_iou, [score for _, score in seen], atol=1e-6)
+        assert len(seen) > 1
 
 
 def test_points_of_any_photograph_against_the_model(folder, test_data):

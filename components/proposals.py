@@ -2,11 +2,11 @@
 
 from components.models.prompted_segmenter import PromptedSegmenter
 from components.models.segmenter import Segmenter
+from components.segment_stage import SegmentStage
 from components.stages.box_segments import BoxSegments
 from components.stages.boxes import Boxes
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts
-from components.stages.segment_stage import SegmentStage
 from components.stages.segments import Segments
 
 
