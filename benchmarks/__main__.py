@@ -1,8 +1,15 @@
-"""`python -m benchmarks`: all of them, one after the other, each against its peer in the same run."""
+"""`python -m benchmarks [NAME…]`: these, or all of them, one after the other, each against its peer in the
+same run."""
 
-from benchmarks import results_store, stage_throughput, trial_overhead
+import sys
+
+from benchmarks import foundation_stages, memory, results_store, stage_throughput, trial_overhead
+
+ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages)
 
 if __name__ == "__main__":
-    for benchmark in (stage_throughput, trial_overhead, results_store):
+    for benchmark in ALL:
+        if sys.argv[1:] and benchmark.__name__.rpartition(".")[2] not in sys.argv[1:]:
+            continue
         print(benchmark.__doc__.splitlines()[0])
         benchmark.main()

@@ -65,7 +65,7 @@ def index(test_data):
     return ImageIndex(
         root=root,
         image_ids=turn * 2,
-        paths=np.array([name for name in files], dtype=object),
+        paths=np.array(list(files), dtype=object),
         labels=turn % 2,
         groups=turn % 2,
         splits=np.array((["train"] * 2 + ["val", "test"]) * (PHOTOGRAPHS // 4), dtype=object),
