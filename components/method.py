@@ -32,7 +32,8 @@ class Metric:
 class Explanation:
     """Evidence for one prediction: S regions with a weight each and a caption each.
 
-    masks bool (S, H, W) of the image; weights float (S,), larger is more evidence.
+    masks bool (S, H, W) of the image, or heatmaps float (S, h, w) of what the whole image shows; weights
+    float (S,), larger is more evidence.
     """
 
     image_id: int

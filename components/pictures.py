@@ -9,10 +9,13 @@ from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import find_boundaries
 
 from components.method import Explanation
+from components.metrics.heatmaps import normalised
 
 SIDE = 224  # pixels of each panel
 CAPTION_WIDTH = 300
 LINES = 6  # regions that are listed
+PANELS = 4  # heatmaps that are drawn
+CAPTION_HEIGHT = 44
 HOT = np.array([255, 60, 0])
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
@@ -20,6 +23,8 @@ INK, PAPER = (20, 20, 20), (255, 255, 255)
 def draw(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8]:
     """The photograph, the same with its regions tinted by their share of the weight and numbered, and the
     captions of the heaviest regions: uint8 (SIDE, 2 SIDE + CAPTION_WIDTH, 3)."""
+    if explanation.masks.dtype != bool:
+        return draw_heatmaps(image, explanation)
     shares = _shares(explanation.weights)
     order = np.argsort(-shares)[:LINES]
     panels = Image.new("RGB", (2 * SIDE + CAPTION_WIDTH, SIDE), PAPER)
@@ -30,6 +35,30 @@ def draw(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8
         text = f"{line + 1}  {100 * shares[region]:.0f} %  {explanation.captions[region]}"
         pen.text((2 * SIDE + 10, 14 + 34 * line), _wrapped(text), fill=INK)
     return np.asarray(panels)
+
+
+def draw_heatmaps(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8]:
+    """The photograph, and over it in grey the heatmaps of the largest weights by magnitude, each scaled to
+    its own range; the captions beneath: uint8 (SIDE + CAPTION_HEIGHT, (1 + PANELS) SIDE, 3) or narrower.
+
+    The explanation's masks are heatmaps, float (S, h, w) of any size, of what the whole image shows.
+    """
+    order = np.argsort(-np.abs(explanation.weights), kind="stable")[:PANELS]
+    panels = Image.new("RGB", ((1 + len(order)) * SIDE, SIDE + CAPTION_HEIGHT), PAPER)
+    panels.paste(_enlarged(image), (0, 0))
+    pen = ImageDraw.Draw(panels)
+    for panel, i in enumerate(order, start=1):
+        panels.paste(_heated(image, explanation.masks[i]), (panel * SIDE, 0))
+        text = f"{explanation.weights[i]:+.2f}  {explanation.captions[i]}"
+        pen.text((panel * SIDE + 6, SIDE + 6), _wrapped(text, 34), fill=INK)
+    return np.asarray(panels)
+
+
+def _heated(image: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> Image.Image:
+    scaled = Image.fromarray(normalised(heatmap).astype(np.float32))
+    heat = np.asarray(scaled.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., None]
+    grey = np.asarray(_enlarged(image)).astype(float).mean(axis=2, keepdims=True)
+    return Image.fromarray((grey + (HOT - grey) * 0.65 * heat).clip(0, 255).astype(np.uint8))
 
 
 def _shares(weights: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from components.card import CardError
 from components.checkpoints import MissingWeights
 from components.images import DataError
+from grid.concepts_cli import concepts
 from grid.datasets import locate, read
 from grid.home import HomeError, tracking_uri
 from grid.plan import Plan
@@ -289,6 +290,7 @@ def _print_artifacts(found: list["Held"], as_json: bool) -> None:
 
 
 app.add_typer(weights, name="weights")
+app.command("concepts")(concepts)
 
 
 def main() -> None:

@@ -60,8 +60,9 @@ def load_folder(model: Any, folder: Path, dtype: torch.dtype) -> Any:
     Nothing is fetched and no pickle is read. Raises WrongWeights where the folder is of another
     architecture: transformers itself would fill what is missing with random numbers and warn.
     """
-    from transformers.utils.logging import get_verbosity, set_verbosity
+    from transformers.utils.logging import disable_progress_bar, get_verbosity, set_verbosity
 
+    disable_progress_bar()
     verbosity = get_verbosity()
     set_verbosity(logging.CRITICAL)  # its report on a wrong folder has a hundred lines
     try:

@@ -73,7 +73,7 @@ def test_equal_knobs_of_two_kinds_differ():
         several: tuple[object, ...] = field(default=())
 
     cnn, vit = configuration(Outer(SmallCnn())), configuration(Outer(SmallVit(width=16)))
-    assert cnn["inner"] == {"name": "small_cnn", "checkpoint": None, "width": 16}
+    assert cnn["inner"] == {"name": "small_cnn", "checkpoint": None, "precision": "auto", "width": 16}
     assert digest(cnn) != digest(vit)
     assert configuration(Outer(1, (SmallCnn(width=3),)))["several"][0]["width"] == 3
 
