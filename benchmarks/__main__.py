@@ -3,9 +3,16 @@ same run."""
 
 import sys
 
-from benchmarks import foundation_stages, memory, results_store, stage_throughput, trial_overhead
+from benchmarks import (
+    foundation_stages,
+    memory,
+    results_store,
+    sparse_layer,
+    stage_throughput,
+    trial_overhead,
+)
 
-ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages)
+ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages, sparse_layer)
 
 if __name__ == "__main__":
     for benchmark in ALL:

@@ -53,7 +53,10 @@ class Column:
         unknown = np.setdiff1d(ids, self.ids)
         if len(unknown):
             raise KeyError(f"image {unknown[0]} is not in this column")
-        wanted = None if len(ids) > len(self.ids) // 2 else pads.field(IMAGE_ID).isin(ids)
+        wanted = None
+        if 0 < len(ids) <= len(self.ids) // 2:
+            key = pads.field(IMAGE_ID)  # the bounds are what Parquet's statistics can rule parts out by
+            wanted = (key >= int(ids.min())) & (key <= int(ids.max())) & key.isin(ids)
         table = self._dataset.to_table(columns=[IMAGE_ID, *fields], filter=wanted)
         stored = table[IMAGE_ID].to_numpy()
         order = np.argsort(stored)

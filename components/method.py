@@ -38,7 +38,7 @@ class Explanation:
 
     image_id: int
     title: str
-    masks: NDArray[np.bool_]
+    masks: NDArray[np.bool_] | NDArray[np.float32]
     weights: NDArray[np.floating[Any]]
     captions: tuple[str, ...]
 

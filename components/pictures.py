@@ -29,7 +29,7 @@ def draw(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8
     order = np.argsort(-shares)[:LINES]
     panels = Image.new("RGB", (2 * SIDE + CAPTION_WIDTH, SIDE), PAPER)
     panels.paste(_enlarged(image), (0, 0))
-    panels.paste(_tinted(image, explanation.masks, shares, order), (SIDE, 0))
+    panels.paste(_tinted(image, explanation.masks.astype(bool), shares, order), (SIDE, 0))
     pen = ImageDraw.Draw(panels)
     for line, region in enumerate(order):
         text = f"{line + 1}  {100 * shares[region]:.0f} %  {explanation.captions[region]}"

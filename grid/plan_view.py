@@ -28,7 +28,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     seconds = facts["estimated_seconds"]
     cost = "not measured before" if seconds is None else f"about {seconds:.0f} s"
     counted = all(dataset.index is not None for dataset in plan.datasets)
-    passes = f"{facts['model_passes']} images" if counted else "not counted, a data set is missing"
+    passes = f"{facts['model_passes']} images" if counted else "not counted, a data set is not there yet"
     console.print(f"model passes left: {passes}; missing stages: {cost} on hardware as before", markup=False)
     for name, note in facts["notes"].items():
         if note:

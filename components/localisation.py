@@ -1,0 +1,101 @@
+"""Whether concept maps point at the part that their concept names, on data sets with masks of parts.
+
+n images, K concepts, P parts, S pixels of the frame, h w cells of a map.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+
+from components.concept_maps import upsampled
+from components.data import Data, Ids
+from components.frames import Frame
+from components.images import blocks
+from components.method import LAST, Metric
+from components.metrics.heatmaps import POINTING_TOLERANCE, framed_mask
+from components.places import in_pixels
+
+Floats = NDArray[np.floating]
+IMAGES_AT_ONCE = 256
+NO_PART = -1
+
+
+def named_parts(concepts: Sequence[str], parts: Sequence[str]) -> NDArray[np.int64]:
+    """Position of the part whose name is a word of each concept, NO_PART where none is: (K,)."""
+    position = {part: place for place, part in enumerate(parts)}
+    words = ([position[word] for word in concept.split() if word in position] for concept in concepts)
+    return np.array([found[-1] if found else NO_PART for found in words], np.int64)
+
+
+def pointing_metrics(
+    data: Data,
+    split: str,
+    concepts: Sequence[str],
+    maps: Callable[[Ids], Floats],
+    frame: Frame,
+    middles: Floats | None = None,
+    selection: str = LAST,
+) -> list[Metric]:
+    """The pointing game (spec G5) of the concepts that name a part of the card, over the split's usable
+    images that show the part: `pointing_accuracy`, the share of maps whose largest value lies on the part;
+    `pointing_accuracy_15px`, or at most 15 pixels of a 224 frame from it; and with `_chance`, what a place
+    at random would have. Group: the part; `all`, the mean over the parts.
+
+    maps: of some ids (n, K, h, w), up-sampled to the card's image_size as `concept_maps.upsampled` does with
+    these `middles`. No metric where the card has no parts, or no concept names one.
+    """
+    named = named_parts(concepts, data.card.parts)
+    ids = data.split(split).ids
+    ids = ids[data.usable(ids)]
+    if not (named >= 0).any() or data.index.part_masks is None or len(ids) == 0:
+        return []
+    size = data.card.image_size
+    sums: dict[str, dict[str, list[float]]] = {}
+    for rows in blocks(len(ids), IMAGES_AT_ONCE):
+        for image_id, of_image in zip(ids[rows], maps(ids[rows]), strict=True):
+            heat = upsampled(of_image[named >= 0], size, middles)
+            for part, found in _of_image(heat, named[named >= 0], _parts(data, image_id, frame)):
+                for name, value in found.items():
+                    sums.setdefault(name, {}).setdefault(data.card.parts[part], []).append(value)
+    metrics = []
+    for name, by_part in sums.items():
+        means = {part: float(np.mean(values)) for part, values in by_part.items()}
+        metrics += [Metric(name, value, split, part, selection) for part, value in means.items()]
+        metrics.append(Metric(name, float(np.mean(list(means.values()))), split, selection=selection))
+    return metrics
+
+
+def _parts(data: Data, image_id: int, frame: Frame) -> NDArray[np.uint8]:
+    """The image's part mask (S, S): 0, or 1 + the position of a part."""
+    (row,) = data.rows(np.array([image_id]))
+    path = data.index.beside(data.index.part_masks, int(row))
+    assert path is not None
+    with Image.open(path) as file:
+        return framed_mask(np.asarray(file), data.card.image_size, frame)
+
+
+def _of_image(
+    heat: Floats, named: NDArray[np.int64], parts: NDArray[np.uint8]
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """For each part in the image that a concept names: what its concepts' maps (K, S, S) hit."""
+    tolerance = in_pixels(POINTING_TOLERANCE, len(parts))
+    largest = heat == heat.max(axis=(1, 2), keepdims=True)  # of several equal values, the share that hits
+    for part in np.unique(named):
+        shown = parts == part + 1
+        if not shown.any():
+            continue
+        near = distance_transform_edt(~shown) <= tolerance
+        pointed = largest[named == part]
+        counts = pointed.sum(axis=(1, 2))
+        yield (
+            int(part),
+            {
+                "pointing_accuracy": float(((pointed & shown).sum(axis=(1, 2)) / counts).mean()),
+                "pointing_accuracy_15px": float(((pointed & near).sum(axis=(1, 2)) / counts).mean()),
+                "pointing_accuracy_chance": float(shown.mean()),
+                "pointing_accuracy_15px_chance": float(near.mean()),
+            },
+        )

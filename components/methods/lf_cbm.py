@@ -1,0 +1,58 @@
+"""LF-CBM (Oikarinen et al. 2023): concepts from CLIP without labels, and a sparse final layer on them.
+
+Steps and defaults: spec A2.7 to A6; where its code looks at the test split, `protocol` says so.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Le
+from numpy.typing import NDArray
+
+from components.card import Card
+from components.data import Data, Ids
+from components.frames import Frame
+from components.localisation import pointing_metrics
+from components.method import LAST, Fitted, Metric
+from components.stage import Stage
+from components.stages.backbone_images import BackboneImages
+from components.stages.backbone_maps import BackboneMaps
+from components.stages.clip_images import ClipImages
+from components.trained_concept_bottleneck import TrainedConceptBottleneck
+
+
+@dataclass(frozen=True, kw_only=True)
+class LfCbm(TrainedConceptBottleneck):
+    """One number per concept and image.
+
+    frame: what the backbone sees of an image that is no square. The cutoffs are LF-CBM's for CIFAR.
+
+    Where the data set has masks of parts, the method is also asked where its concepts are: for a linear layer
+    on mean-pooled features, GradCAM's map of a concept is the layer applied to each cell (without GradCAM's
+    cut at 0, which takes nothing from its largest value but all where the whole map is negative).
+    """
+
+    frame: Frame = "squash"
+    clip_cutoff: Annotated[float, Ge(-1), Le(1)] = 0.25
+    interpretability_cutoff: Annotated[float, Ge(-1), Le(1)] = 0.45
+
+    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
+        features = BackboneImages(**self.network(card, seed), frame=self.frame)
+        layer = self.concept_layer(card, seed, features, ClipImages(clip=self.clip))
+        stages = self.with_path(features, layer)
+        if card.part_masks is not None:
+            stages["maps"] = BackboneMaps(**self.network(card, seed), frame=self.frame)
+        return stages
+
+    def _localisation(self, fitted: Fitted, data: Data) -> list[Metric]:
+        bottleneck = self._bottleneck(fitted.tensors)
+
+        def maps(ids: Ids) -> NDArray[np.float32]:
+            flat = bottleneck.maps(data["maps"], ids)
+            side = math.isqrt(flat.shape[-1])
+            return flat.reshape(*flat.shape[:2], side, side)
+
+        concepts = fitted.facts["concepts"]
+        return pointing_metrics(data, "test", concepts, maps, self.frame, selection=self.labelled(LAST))

@@ -1,0 +1,127 @@
+"""SALF-CBM (Benou and Riklin-Raviv 2025): LF-CBM with a map for each concept, taught by red circles.
+
+Steps and defaults: spec part B; where the paper is silent, those of the released model, else the spec's.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.card import Card
+from components.concept_bottleneck import final_layer
+from components.concept_maps import ConceptHead, concept_heatmap
+from components.data import Data, Ids
+from components.frames import Frame, frame_box
+from components.localisation import pointing_metrics
+from components.method import LAST, Fitted, Metric
+from components.models.concept_pooling import Pool, Pooling
+from components.places import Centres, centres
+from components.stage import Size, Stage
+from components.stages.backbone_maps import BackboneMaps
+from components.stages.clip_places import ClipPlaces
+from components.stages.concept_layer import LossAxis
+from components.trained_concept_bottleneck import TrainedConceptBottleneck
+
+
+@dataclass(frozen=True, kw_only=True)
+class SalfCbm(TrainedConceptBottleneck):
+    """A map of grid_size x grid_size cells per concept and image, pooled to one number.
+
+    grid_size, prompt, radius, line_width, centres: where CLIP looks, see the stage `clip_places`; lengths are
+    pixels of a 224 frame; the backbone's map is resized to the grid;
+    frame: what the backbone sees of an image that is no square; it must be what CLIP sees (B3.5);
+    class_token: a transformer's class token is put to every cell; loss_axis: see `concept_layer`;
+    pool, pool_temperature, pool_cells: from a map to a number, see `components.models.concept_pooling`;
+    unit_maps: each concept's maps are scaled to a deviation of 1 before (B5).
+    """
+
+    grid_size: Annotated[int, Ge(1)] = 7
+    prompt: Literal["circle", "crop", "blur"] = "circle"
+    radius: Annotated[float, Gt(0)] = 32.0
+    line_width: Annotated[float, Ge(0)] = 2.0
+    centres: Centres = "stride"
+    frame: Frame = "center_crop"
+    class_token: bool = False
+    loss_axis: LossAxis = "image"
+    pool: Pool = "softmax"
+    pool_temperature: Annotated[float, Gt(0)] = 1.0
+    pool_cells: Annotated[int, Ge(1)] = 5
+    unit_maps: bool = False
+
+    @property
+    def pooling(self) -> Pooling:
+        return Pooling(kind=self.pool, temperature=self.pool_temperature, cells=self.pool_cells)
+
+    @property
+    def map_size(self) -> int:
+        return self.grid_size
+
+    @property
+    def scales_maps(self) -> bool:
+        return self.unit_maps
+
+    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
+        # the map is stored as the backbone makes it, so that a sweep over grids costs it one pass
+        features = BackboneMaps(**self.network(card, seed), frame=self.frame, class_token=self.class_token)
+        places = ClipPlaces(
+            clip=self.clip,
+            grid_size=self.grid_size,
+            prompt=self.prompt,
+            radius=self.radius,
+            line_width=self.line_width,
+            centres=self.centres,
+        )
+        return self.with_path(features, self.concept_layer(card, seed, features, places, self.loss_axis))
+
+    def maps(self, fitted: Fitted, data: Data, ids: Ids) -> NDArray[np.float32]:
+        """Raw concept maps (n, K, G, G) of a few images, as `components.concept_maps` takes them."""
+        flat = self._bottleneck(fitted.tensors).maps(data["features"], ids)
+        return flat.reshape(*flat.shape[:2], self.grid_size, self.grid_size)
+
+    def middles(self, side: int) -> NDArray[np.float64]:
+        """Where a map's cells lie along an axis of the frame, in pixels: at the centres of the circles."""
+        return centres(self.grid_size, self.radius, side, self.centres)
+
+    def head(self, fitted: Fitted, selection: str = LAST) -> ConceptHead:
+        """What follows the maps."""
+        layer = final_layer(fitted, selection)
+        return ConceptHead(
+            weight=layer.weight,
+            bias=layer.bias,
+            mean=fitted.tensors["mean"],
+            std=fitted.tensors["std"],
+            pool=self.pool,
+            temperature=self.pool_temperature,
+            cells=self.pool_cells,
+        )
+
+    def _localisation(self, fitted: Fitted, data: Data) -> list[Metric]:
+        return pointing_metrics(
+            data,
+            "test",
+            fitted.facts["concepts"],
+            lambda ids: self.maps(fitted, data, ids),
+            self.frame,
+            self.middles(data.card.image_size),
+            self.labelled(LAST),
+        )
+
+    def _heatmaps(
+        self, maps: NDArray[np.float32], shown: NDArray[np.int64], size: Size, side: int
+    ) -> NDArray[np.float32]:
+        """The raw maps, up-sampled; outside of the frame they have their least value."""
+        heats = [concept_heatmap(maps, int(concept), side, middles=self.middles(side)) for concept in shown]
+        return np.stack([_unframed(heat, size, self.frame) for heat in heats])
+
+
+def _unframed(heat: NDArray[np.floating], size: Size, frame: Frame) -> NDArray[np.float32]:
+    """A heatmap (S, S) of the frame as one of the image (H, W)."""
+    left, top, right, bottom = (round(edge) for edge in frame_box(*size, len(heat), frame))
+    whole = np.full(size, heat.min(), np.float32)
+    resized = Image.fromarray(heat.astype(np.float32)).resize((right - left, bottom - top))
+    whole[top:bottom, left:right] = np.asarray(resized)
+    return whole

@@ -1,0 +1,80 @@
+"""Concept bottleneck models whose concepts are a trained layer on a backbone's features."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le
+
+from components.card import Card
+from components.concept_bottleneck import ConceptBottleneck
+from components.models.backbone import Backbone
+from components.models.backbones.small_cnn import SmallCnn
+from components.models.concept_pooling import KEEP_ALL
+from components.recipe import Recipe
+from components.stages.backbone_images import BackboneImages
+from components.stages.backbone_maps import BackboneMaps
+from components.stages.classifier import classifier_of
+from components.stages.clip_images import ClipImages
+from components.stages.clip_places import ClipPlaces
+from components.stages.concept_layer import ConceptLayer, LossAxis, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedConceptBottleneck(ConceptBottleneck):
+    """Knobs of a concept layer on a backbone's features.
+
+    backbone, recipe: without recipe, the backbone's checkpoint as it is, else trained by ERM with the trial's
+    seed and then frozen; clip_cutoff, interpretability_cutoff, protocol, learning_rate, batch_size, steps:
+    see the stage `concept_layer`. A cutoff of -1 drops nothing.
+    """
+
+    backbone: Backbone = SmallCnn()
+    recipe: Recipe | None = Recipe()
+    clip_cutoff: Annotated[float, Ge(-1), Le(1)] = KEEP_ALL
+    interpretability_cutoff: Annotated[float, Ge(-1), Le(1)] = KEEP_ALL
+    protocol: Protocol = "held_out"
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    batch_size: Annotated[int, Ge(1)] = 50_000
+    steps: Annotated[int, Ge(1)] = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe is None and self.backbone.checkpoint is None:
+            raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
+
+    @property
+    def kept_above(self) -> float:
+        return self.interpretability_cutoff
+
+    def labelled(self, selection: str) -> str:
+        """It is said so where the concept layer was chosen by the test split, as in LF-CBM's code."""
+        return selection if self.protocol == "held_out" else f"{self.protocol}_{selection}"
+
+    def network(self, card: Card, seed: int) -> dict[str, Any]:
+        """Whose features a backbone's stage takes."""
+        recipe = self.recipe
+        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
+        return {"backbone": self.backbone, "classifier": classifier, "image_size": card.image_size}
+
+    def concept_layer(
+        self,
+        card: Card,
+        seed: int,
+        features: BackboneImages | BackboneMaps,
+        targets: ClipImages | ClipPlaces,
+        loss_axis: LossAxis = "image",
+    ) -> ConceptLayer:
+        """The stage that trains the layer on these features to agree with CLIP on these targets."""
+        return ConceptLayer(
+            features=features,
+            targets=targets,
+            texts=self.texts(card),
+            cutoff_images=ClipImages(clip=self.clip) if self.clip_cutoff > KEEP_ALL else None,
+            clip_cutoff=self.clip_cutoff,
+            protocol=self.protocol,
+            loss_axis=loss_axis,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            steps=self.steps,
+            seed=seed,
+        )
