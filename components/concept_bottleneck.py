@@ -4,7 +4,7 @@ A concept layer and a path of sparse final layers are stages, so that a sweep ov
 the choice by validation trains one concept layer and computes one path.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from components.card import Card
 from components.concept_maps import strongest
 from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, predictions_of
+from components.evaluation import accuracy_metrics, known, predictions_of
 from components.identity import rng
 from components.method import LAST, Explanation, Fitted, Method, Metric, Report
 from components.models.clip import Clip
@@ -154,13 +154,13 @@ class ConceptBottleneck(Method):
         return {"concepts": concepts, "dropped": reasons, "concept_similarity": similarity}
 
     def _train_final_layer(self, data: Data, seed: int, report: Report) -> Found:
-        ids, labels, _ = usable_images(data, "train")
+        train = data.usable_split("train")
         weight = concept_layer_weights(data.tensors("concept_layer"), self.kept_above)
         bottleneck, concepts, _ = fit_bottleneck(
-            data["features"], ids, weight, self.pooling, self.map_size, self.scales_maps
+            data["features"], train.ids, weight, self.pooling, self.map_size, self.scales_maps
         )
         stream = rng(seed, "dense final layer")
-        layer = dense_layer(concepts, labels, len(data.card.classes), self.weight_decay, stream)
+        layer = dense_layer(concepts, train.labels, len(data.card.classes), self.weight_decay, stream)
         return bottleneck, {LAST: layer}, {}
 
     def _choose_on_path(self, data: Data, seed: int, report: Report) -> Found:
@@ -168,9 +168,9 @@ class ConceptBottleneck(Method):
         fits = stored_fits(path)
         layers = [FinalLayer(fit.weight, fit.bias) for fit in fits]
         bottleneck = self._bottleneck(path)
-        ids, labels, groups = usable_images(data, "val")
-        concepts = bottleneck.concepts(data["features"], ids)
-        found = [accuracies(layer, concepts, labels, groups) for layer in layers]
+        val = data.usable_split("val")
+        concepts = bottleneck.concepts(data["features"], val.ids)
+        found = [accuracies(layer, concepts, val.labels, val.groups) for layer in layers]
         for step, (fit, layer, accuracy) in enumerate(zip(fits, layers, found, strict=True)):
             report(step, lambda_sparse=fit.lambda_sparse, nec=layer.nec, **accuracy)
         position = {rule: first_best([a[f"{rule}_accuracy"] for a in found]) for rule in BY_VALIDATION}
@@ -200,7 +200,7 @@ class ConceptBottleneck(Method):
             fits = stored_fits(data.tensors("path"))
             layers |= {f"nec_{nec}": at_nec(fits, nec)[0] for nec in NEC_TARGETS}
         for split in ("val", "test"):
-            concepts = bottleneck.concepts(data["features"], usable_images(data, split)[0])
+            concepts = bottleneck.concepts(data["features"], data.usable_split(split).ids)
             for selection, layer in layers.items():
                 predictions = predictions_of(data, data.split(split).ids, known(layer.logits(concepts)))
                 metrics += accuracy_metrics(data, split, predictions, self.labelled(selection))
@@ -294,13 +294,6 @@ def why_dropped(layer: Mapping[str, NDArray[Any]], concept: int) -> str:
     return f"interpretability_cutoff: similarity {layer['similarity'][concept]:.3f} on held-out images"
 
 
-def usable_images(data: Data, split: str) -> tuple[Ids, NDArray[np.int64], NDArray[np.int64]]:
-    """Ids, labels and groups of the split's images that every stage could process."""
-    part = data.split(split)
-    usable = data.usable(part.ids)
-    return part.ids[usable], part.labels[usable], part.groups[usable]
-
-
 def selections(fitted: Fitted) -> list[str]:
     """The rules by which final layers were chosen."""
     return [name.removesuffix("/bias") for name in fitted.tensors if name.endswith("/bias")]
@@ -309,11 +302,6 @@ def selections(fitted: Fitted) -> list[str]:
 def final_layer(fitted: Fitted, selection: str = LAST) -> FinalLayer:
     """The final layer that `selection` chose."""
     return FinalLayer(fitted.tensors[f"{selection}/weight"], fitted.tensors[f"{selection}/bias"])
-
-
-def known(logits: NDArray[np.float32]) -> Callable[[Ids], NDArray[np.float32]]:
-    """Logits of all usable images of a split, as the function that `predictions_of` asks."""
-    return lambda ids: logits
 
 
 def _title(classes: tuple[str, ...], predicted: int, label: int) -> str:

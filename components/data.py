@@ -105,6 +105,12 @@ class Data:
             rows = rows.rows(self.usable(rows.image_ids))
         return Split(name, rows.image_ids, rows.labels, rows.groups)
 
+    def usable_split(self, name: str) -> Split:
+        """The split's images that every column has."""
+        part = self.split(name)
+        kept = self.usable(part.ids)
+        return Split(name, part.ids[kept], part.labels[kept], part.groups[kept])
+
     def usable(self, ids: Ids) -> NDArray[np.bool_]:
         """Which of the ids every column has: bool (n,)."""
         present = [np.isin(ids, column.ids) for column in self._columns.values()]

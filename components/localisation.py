@@ -48,8 +48,7 @@ def pointing_metrics(
     these `middles`. No metric where the card has no parts, or no concept names one.
     """
     named = named_parts(concepts, data.card.parts)
-    ids = data.split(split).ids
-    ids = ids[data.usable(ids)]
+    ids = data.usable_split(split).ids
     if not (named >= 0).any() or data.index.part_masks is None or len(ids) == 0:
         return []
     size = data.card.image_size

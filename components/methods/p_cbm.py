@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from components.card import Card
-from components.concept_bottleneck import ConceptBottleneck, Found, usable_images
+from components.concept_bottleneck import ConceptBottleneck, Found
 from components.data import Data
 from components.method import LAST, Report
 from components.models.concept_pooling import Bottleneck, concept_layer_weights
@@ -50,9 +50,9 @@ class PCbm(ConceptBottleneck):
         weight = concept_layer_weights(data.tensors("concept_layer"), self.kept_above)
         zeros, ones = (np.full(len(weight), value, np.float32) for value in (0, 1))
         bottleneck = Bottleneck(weight=weight, mean=zeros, std=ones, pooling=self.pooling)
-        ids, labels, _ = usable_images(data, "train")
-        concepts = bottleneck.concepts(data["features"], ids)
+        train = data.usable_split("train")
+        concepts = bottleneck.concepts(data["features"], train.ids)
         assert not isinstance(self.lambda_sparse, str)
         n_classes = len(data.card.classes)
-        layer = one_vs_rest(concepts, labels, n_classes, self.lambda_sparse, self.alpha, seed)
+        layer = one_vs_rest(concepts, train.labels, n_classes, self.lambda_sparse, self.alpha, seed)
         return bottleneck, {LAST: layer}, {}

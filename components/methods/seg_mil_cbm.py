@@ -4,7 +4,7 @@ Variant v1: pooled concept vectors. Equations and defaults: spec A4-A7; where th
 defaults are the spec's own choices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from components.bags import BagRules, BoxRules
 from components.card import Card
 from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, predictions_of
+from components.evaluation import accuracy_metrics, known, predictions_of
 from components.method import LAST, Explanation, Fitted, Method, Metric, Report
 from components.models.backbone import Backbone
 from components.models.backbones.small_cnn import SmallCnn
@@ -142,7 +142,7 @@ class SegMilCbm(Method):
         from components.models.mil_bags import read_bags
         from components.models.mil_training import fit_head
 
-        bags = {split: read_bags(self, data, usable_ids(data, split)) for split in ("train", "val")}
+        bags = {split: read_bags(self, data, data.usable_split(split).ids) for split in ("train", "val")}
         return fit_head(self, data, bags["train"], bags["val"], seed, report)
 
     def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
@@ -167,7 +167,7 @@ class SegMilCbm(Method):
 
         metrics = []
         for split in ("val", "test"):
-            bags = read_bags(self, data, usable_ids(data, split))
+            bags = read_bags(self, data, data.usable_split(split).ids)
             for selection in SELECTIONS:
                 logits = self._logits(fitted, bags, selection)
                 predictions = predictions_of(data, data.split(split).ids, known(logits))
@@ -182,14 +182,3 @@ class SegMilCbm(Method):
         ids = np.asarray(image_ids, np.int64)
         ids = ids[data.usable(ids)]
         return explain_bags(self, self.head(fitted), data, read_bags(self, data, ids))
-
-
-def usable_ids(data: Data, split: str) -> Ids:
-    """Ids of the split's images that every stage could process."""
-    ids = data.split(split).ids
-    return ids[data.usable(ids)]
-
-
-def known(logits: NDArray[np.float32]) -> Callable[[Ids], NDArray[np.float32]]:
-    """Logits of all usable images of a split, as the function that `predictions_of` asks."""
-    return lambda ids: logits

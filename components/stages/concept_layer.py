@@ -97,21 +97,16 @@ class ConceptLayer(TensorStage):
 
         if self.cutoff_images is None:
             return {}
-        return {"top_cosine": top_cosines(data["cutoff_images"], _usable(data, "train"), texts)}
+        return {"top_cosine": top_cosines(data["cutoff_images"], data.usable_split("train").ids, texts)}
 
     def _parts(self, data: Data) -> tuple[Ids, Ids]:
         """Images that train the layer, and those that it is looked at by; one image alone is both."""
-        train = _usable(data, "train")
+        train = data.usable_split("train").ids
         if len(train) == 0:
             raise DataError("no training image went through every stage")
         if self.protocol == "lf_original":
-            return train, _usable(data, "test")
+            return train, data.usable_split("test").ids
         order = rng(self.seed, "concept_layer held out").permutation(len(train))
         n_held_out = max(1, round(HELD_OUT * len(train)))
         rest = order[n_held_out:] if len(train) > 1 else order
         return np.sort(train[rest]), np.sort(train[order[:n_held_out]])
-
-
-def _usable(data: Data, split: str) -> Ids:
-    ids = data.split(split).ids
-    return ids[data.usable(ids)]

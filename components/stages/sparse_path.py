@@ -49,13 +49,12 @@ class SparsePath(TensorStage):
     def compute(self, data: Data, device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
         from components.models.sparse_linear import elastic_net_path, lambda_max
 
-        train = data.split("train")
-        usable = data.usable(train.ids)
-        labels, n_classes = train.labels[usable], len(data.card.classes)
+        train = data.usable_split("train")
+        labels, n_classes = train.labels, len(data.card.classes)
         grid_size = self.layer.grid_size if isinstance(self.layer, ConceptLayer) else None
         weight = concept_layer_weights(data.tensors("layer"), self.interpretability_cutoff)
         bottleneck, concepts, deviation = fit_bottleneck(
-            data["features"], train.ids[usable], weight, self.pooling, grid_size, self.unit_maps, device
+            data["features"], train.ids, weight, self.pooling, grid_size, self.unit_maps, device
         )
         highest = lambda_max(concepts, labels, n_classes, alpha=self.alpha) or 1.0  # 0: no class differs
         spaced = np.geomspace(highest, highest * self.path_ratio, self.path_length).tolist()
