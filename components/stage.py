@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.identity import component_name
+from components.sample import Sample
 
 if TYPE_CHECKING:
     from components.data import Column, Data
@@ -97,9 +98,12 @@ class ColumnStage(Stage):
     """A map from images to columns. An image that raises becomes a failure row with the reason.
 
     DECODES: whether the stage looks at the images themselves, or at its inputs alone.
+    sample: which images, where not all of the data set; the columns that it reads must have them.
     """
 
     DECODES: ClassVar[bool] = True
+
+    sample: Sample | None = None
 
     @property
     def batch_size(self) -> int:
@@ -131,6 +135,15 @@ class TensorStage(Stage):
         """The tensors. data: the data set, with what the input stages wrote by field name: columns as
         `data[name]`, tensors as `data.tensors(name)`. `report(step, **metrics)` streams progress."""
         raise NotImplementedError
+
+
+def sampled(stage: Stage, sample: Sample) -> Stage:
+    """The same stage of these images only, and so every column stage that it reads. What tensor stages read
+    stays whole: a classifier is trained on its training split."""
+    if not isinstance(stage, ColumnStage):
+        return stage
+    inputs = {name: sampled(value, sample) for name, value in stage.inputs().items()}
+    return dataclasses.replace(stage, sample=sample, **inputs)
 
 
 def fixed_size_lists(values: NDArray[Any]) -> pa.FixedSizeListArray:

@@ -62,9 +62,8 @@ def run_column_stage(
 
     Raises StageFailed if more than `max_failed_fraction` of the images fail, or if rows are lost.
     """
-    assert planned.dataset is not None
-    assert planned.dataset.index is not None
-    index, start = planned.dataset.index, time.time()
+    index, start = planned.index, time.time()
+    assert index is not None
     stored = store.stored_ids(planned.key)
     todo = index.rows(~np.isin(index.image_ids, stored))
     parts = -(-len(todo) // PART_IMAGES)

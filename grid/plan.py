@@ -8,6 +8,7 @@ from typing import Any
 from components.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
 from components.fingerprint import FileHashes
 from components.identity import component_name, configuration, digest
+from components.images import ImageIndex
 from components.method import Method
 from components.models.precision import with_precision
 from components.stage import ColumnStage, Stage
@@ -35,10 +36,18 @@ class PlannedStage:
     unresolved: tuple[str, ...]
 
     @property
+    def index(self) -> ImageIndex | None:
+        """The images that a column stage is made of; None for tensor stages, and where they are not there."""
+        if not isinstance(self.stage, ColumnStage) or self.dataset is None or self.dataset.index is None:
+            return None
+        sample = self.stage.sample
+        return self.dataset.index if sample is None else sample.of(self.dataset.index)
+
+    @property
     def images(self) -> int:
-        """Images that a model pass over the data set reads; 0 for tensor stages."""
-        reads = isinstance(self.stage, ColumnStage) and self.dataset is not None
-        return len(self.dataset.index) if reads and self.dataset.index is not None else 0  # type: ignore[union-attr]
+        """Images that a model pass reads; 0 for tensor stages."""
+        index = self.index
+        return 0 if index is None else len(index)
 
 
 @dataclass(frozen=True)

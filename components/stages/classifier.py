@@ -70,3 +70,17 @@ def load_network(
     if classifier is not None:
         load_tensors(network, tensors["classifier"])
     return network.ready(device, dtype_of(backbone.precision, device))
+
+
+def load_target(
+    backbone: Backbone,
+    classifier: Classifier | None,
+    tensors: Mapping[str, Tensors],
+    image_size: int,
+    device: str,
+) -> "Network":
+    """The network whose decisions are explained, in evaluation mode and the backbone's precision: with the
+    classifier's weights (`tensors["classifier"]`), else as its own checkpoint says, its own head included."""
+    if classifier is not None:
+        return load_network(backbone, classifier, tensors, image_size, device)
+    return backbone.build(None, image_size, seed=0).ready(device, dtype_of(backbone.precision, device))
