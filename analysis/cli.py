@@ -139,6 +139,39 @@ def compare(
 
 
 @app.command()
+def reported(
+    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
+    method: Annotated[str | None, typer.Option(help="One method only.")] = None,
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """Published numbers beside ours: a row for each of our configurations of that method, whose knobs must be
+    compared with the setting by eye."""
+    with _store(results) as store:
+        table = tables.reported(store, dataset=dataset, method=method)
+    if as_json:
+        return print_json(tables.records(table))
+    return print_table(
+        "published numbers and ours",
+        {
+            "dataset": table["dataset"],
+            "published": table["paper"] + ", " + table["table_name"] + ": " + table["row_name"],
+            "setting": table["setting"],
+            "method": table["method"],
+            "metric": table["metric"],
+            "reported": table["reported"].map(number),
+            "measured": with_interval(table, "measured", "ci_low", "ci_high"),
+            "difference": [number(value, "+") for value in table["difference"]],
+            "n": [
+                "" if value is None else value
+                for value in table["n"].astype(object).where(table["n"].notna(), None)
+            ],
+            "configuration": table["knobs"],
+        },
+    )
+
+
+@app.command()
 def report(
     experiment: str,
     out: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,

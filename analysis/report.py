@@ -18,7 +18,8 @@ HEADER = ("question", "baseline", "expected", "cost", "source")
 METRICS = ("worst_group_accuracy", "average_accuracy")
 LEADERS = 12  # rows of the leaderboard, and every method's best
 VALUES = 12  # rows of one knob's table
-PICTURES = 8  # of one method
+PICTURES = 8  # explanations of one method
+DRAWINGS = 5  # of those that a method draws itself
 STAGES = """
 SELECT DISTINCT s.kind, s.name, s.key, s.dataset, s.images, s.failed, s.model_inputs, s.seconds
 FROM stage s JOIN trial_stage r ON r.stage_key = s.key
@@ -119,22 +120,28 @@ def _ablation(method: str, parameter: str, table: pd.DataFrame) -> dict[str, Any
 def _gallery(store: ResultsStore, experiment: str, row: dict[str, Any]) -> dict[str, Any]:
     found = tables.read(store, BEST_SEED, experiment=experiment, config_id=row["config_id"])
     uris = found["artifacts_uri"].dropna()
-    pictures = next(filter(None, map(_pictures, uris)), [])
-    return {"method": row["method"], "knobs": row["knobs"], "pictures": pictures}
+    shown = next(filter(None, map(_pictures, uris)), [])
+    drawn, explained = ([one for one in shown if one["wide"] == wide] for wide in (True, False))
+    return {
+        "method": row["method"],
+        "knobs": row["knobs"],
+        "pictures": explained[:PICTURES],
+        "drawings": drawn[:DRAWINGS],
+    }
 
 
-def _pictures(uri: str) -> list[dict[str, str]]:
+def _pictures(uri: str) -> list[dict[str, Any]]:
     """The pictures that a trial left at `uri`, as `data:` URIs with captions; none if it left none."""
     storage = Storage(uri)
-    if not storage.exists("pictures"):
-        return []
-    files = [f"pictures/{info.base_name}" for info in storage.files("pictures")]
     listed = storage.read_json("pictures.json") if storage.exists("pictures.json") else []
-    captions = {one["file"]: one["caption"] for one in listed}
     return [
-        {"image": _data_uri(storage.read(file)), "caption": captions.get(file, Path(file).stem)}
-        for file in files[:PICTURES]
-        if file.endswith(".png")
+        {
+            "image": _data_uri(storage.read(one["file"])),
+            "caption": one["caption"],
+            "wide": one.get("wide", False),
+        }
+        for one in listed
+        if storage.exists(one["file"])
     ]
 
 

@@ -60,6 +60,15 @@ def leaderboard(
     return table.assign(knobs=varying_knobs(table))
 
 
+def reported(store: ResultsStore, *, dataset: str | None = None, method: str | None = None) -> pd.DataFrame:
+    """Rows of the view `reported_vs_measured`, by where the numbers were published, and `knobs` of our
+    configurations as in `leaderboard`: a row for each that has the method, metric, split and selection."""
+    table = _rows(store, "reported_vs_measured", {"dataset": dataset, "method": method})
+    order = ["dataset", "paper", "table_name", "row_name", "setting", "metric", "config_id"]
+    table = table.sort_values(order, ignore_index=True)
+    return table.assign(knobs=varying_knobs(table.assign(config=table["config"].fillna("{}"))))
+
+
 def ablation_note(row: Any) -> str:
     """What a reader must know of a row of the ablation view."""
     unpaired = [] if row["paired"] else ["unpaired"]
@@ -86,7 +95,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _rows(store: ResultsStore, view: str, wanted: Mapping[str, str | None]) -> pd.DataFrame:
     given = {name: value for name, value in wanted.items() if value is not None}
-    condition = " AND ".join(f"{name} = :{name}" for name in given)
+    condition = " AND ".join(f"{name} = :{name}" for name in given) or "1 = 1"
     return read(store, f"SELECT * FROM {view} WHERE {condition}", **given)
 
 

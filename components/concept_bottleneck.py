@@ -4,6 +4,8 @@ A concept layer and a path of sparse final layers are stages, so that a sweep ov
 the choice by validation trains one concept layer and computes one path.
 """
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -13,11 +15,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from components.card import Card
-from components.concept_maps import strongest
+from components.concept_maps import global_rules, strongest
 from components.data import Data, Ids
 from components.evaluation import accuracy_metrics, known, predictions_of
 from components.identity import rng
-from components.method import LAST, Explanation, Fitted, Method, Metric, Report
+from components.method import LAST, Explanation, Fitted, Method, Metric, Picture, Report
 from components.models.clip import Clip
 from components.models.concept_pooling import (
     KEEP_ALL,
@@ -29,6 +31,7 @@ from components.models.concept_pooling import (
 )
 from components.models.final_layer import (
     NEC_TARGETS,
+    NONZERO,
     FinalLayer,
     accuracies,
     at_nec,
@@ -188,9 +191,12 @@ class ConceptBottleneck(Method):
             return by_validation["val_average"]
         return int(np.argmin(np.abs(np.log(lambdas / self.lambda_sparse))))  # it is one of them
 
+    def concepts(self, fitted: Fitted, data: Data, ids: Ids) -> NDArray[np.float32]:
+        """Standardised concepts (n, K) of usable images, which the final layer reads."""
+        return self._bottleneck(fitted.tensors).concepts(data["features"], ids)
+
     def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        concepts = self._bottleneck(fitted.tensors).concepts(data["features"], ids)
-        return final_layer(fitted, selection).logits(concepts)
+        return final_layer(fitted, selection).logits(self.concepts(fitted, data, ids))
 
     def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
         metrics = self._numbers(fitted)
@@ -246,10 +252,10 @@ class ConceptBottleneck(Method):
         ids = ids[data.usable(ids)]
         if len(ids) == 0:
             return []
-        concepts = self._bottleneck(fitted.tensors).concepts(data["features"], ids)
+        concepts = self.concepts(fitted, data, ids)
         maps = self.maps(fitted, data, ids)
         layer, names = final_layer(fitted), fitted.facts["concepts"]
-        predicted = layer.logits(concepts).argmax(axis=1)
+        predicted = self.predict(fitted, data, ids).argmax(axis=1)
         labels = data.index.labels[data.rows(ids)]
         explanations = []
         for row, image in enumerate(data.images(ids)):
@@ -274,6 +280,24 @@ class ConceptBottleneck(Method):
                 )
             )
         return explanations
+
+    def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
+        """The final layer's weights as a Sankey diagram."""
+        from components.concept_pictures import draw_rules
+
+        pixels, said = draw_rules(final_layer(fitted).weight, fitted.facts["concepts"], data.card.classes)
+        return [Picture("rules", pixels, f"global rules: {said}")]
+
+    def files(self, fitted: Fitted, data: Data) -> dict[str, str]:
+        """`rules.csv`: concept, class and weight of the final layer's non-zero weights, the strongest of each
+        class first."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(("concept", "class", "weight"))
+        for rule in global_rules(final_layer(fitted).weight, least=NONZERO):
+            concept = fitted.facts["concepts"][rule.concept]
+            rows.writerow((concept, data.card.classes[rule.label], f"{rule.weight:.7g}"))
+        return {"rules.csv": text.getvalue()}
 
     def maps(self, fitted: Fitted, data: Data, ids: Ids) -> NDArray[np.float32] | None:
         """Raw concept maps (n, K, G, G) of a few images; None where the method has none."""

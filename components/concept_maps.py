@@ -85,6 +85,13 @@ class ConceptHead:
         """What each concept adds to the logit of the class, (..., M); with the bias they add up to it."""
         return self.concepts(maps) * self.weight[label]
 
+    def evidence(self, maps: Floats, cells: Booleans) -> Floats:
+        """What each concept adds to each logit by some cells (G_h, G_w) of its map, (..., L, M): over cells
+        that part the map, these add up to `contributions`."""
+        n_cells = maps.shape[-2] * maps.shape[-1]
+        parts = self.cell_weights(maps) * maps - self.mean[:, None, None] / n_cells
+        return ((parts * cells).sum(axis=CELLS) / self.std)[..., None, :] * self.weight
+
     def standardised(self, maps: Floats) -> Floats:
         """The maps on one scale for all concepts: raw ones are comparable between images, not concepts."""
         return (maps - self.mean[:, None, None]) / self.std[:, None, None]

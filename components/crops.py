@@ -1,4 +1,6 @@
-"""Segments as square inputs of a model: tight box with a margin, mean colour outside the mask."""
+"""Segments as square inputs of a model: tight box with a margin, one colour outside the mask."""
+
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -8,27 +10,34 @@ from components import masks
 from components.images import resized
 
 MARGIN = 0.1  # of the box's sides, on each side
+GREY = 128
+
+# image_mean: the image's mean colour (spec of SEG-MIL-CBM, A4 step 6), which tells every segment something
+# of its surroundings; grey: the same for all images
+Outside = Literal["image_mean", "grey"]
 
 
-def segment_crops(image: NDArray[np.uint8], segments: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+def segment_crops(
+    image: NDArray[np.uint8], segments: NDArray[np.bool_], size: int, outside: Outside = "image_mean"
+) -> NDArray[np.uint8]:
     """uint8 (S, size, size, 3) of the image (H, W, 3) and its segments (S, H, W).
 
-    Pixels outside the mask take the image's mean colour (spec of SEG-MIL-CBM, A4 step 6): all of them where
-    the mask is empty.
+    outside: what pixels beside the mask become: all of them where the mask is empty.
     """
     mean = image.mean(axis=(0, 1)).round().astype(np.uint8)
-    crops = [_crop(image, segment, mean, size) for segment in segments]
+    colour = mean if outside == "image_mean" else np.full(3, GREY, np.uint8)
+    crops = [_crop(image, segment, colour, size) for segment in segments]
     return np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8)
 
 
 def _crop(
-    image: NDArray[np.uint8], segment: NDArray[np.bool_], mean: NDArray[np.uint8], size: int
+    image: NDArray[np.uint8], segment: NDArray[np.bool_], colour: NDArray[np.uint8], size: int
 ) -> NDArray[np.uint8]:
     rows, columns = np.asarray(segment.any(axis=1)), np.asarray(segment.any(axis=0))
     if not rows.any():
-        return np.broadcast_to(mean, (size, size, 3))
+        return np.broadcast_to(colour, (size, size, 3))
     window = (_span(rows), _span(columns))
-    filled = np.where(segment[window][..., None], image[window], mean)
+    filled = np.where(segment[window][..., None], image[window], colour)
     return resized(filled, size)
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from components.identity import digest
-from components.images import ImageIndex
+from components.images import ImageIndex, stored_in
 
 
 class FileHashes:
@@ -59,7 +59,7 @@ def fingerprint(index: ImageIndex, hashes: FileHashes) -> str:
 
 def _files(index: ImageIndex, row: int) -> list[Path]:
     beside = (index.beside(index.masks, row), index.beside(index.part_masks, row))
-    return [index.path(row), *(path for path in beside if path is not None)]
+    return [stored_in(index.path(row))[0], *(path for path in beside if path is not None)]
 
 
 def _hash(path: Path, hashes: FileHashes) -> str:

@@ -85,12 +85,21 @@ def inside(root: Path, relative: str) -> str:
     return relative
 
 
+def stored_in(path: Path) -> tuple[Path, int | None]:
+    """The file of an image, and which row of it the image is where the file is an array: `fog.npy#17`."""
+    stem, is_row, row = path.name.rpartition(".npy#")
+    return (path.with_name(f"{stem}.npy"), int(row)) if is_row and row.isdecimal() else (path, None)
+
+
 def decode(path: Path) -> NDArray[np.uint8]:
     """The image as RGB uint8 (H, W, 3), its pixels where the file has them: an EXIF orientation is for
     viewers, and masks and boxes of data sets lie on the stored pixels. 16 bits are cut to the upper 8.
 
     Raises OSError if it cannot be read whole, ValueError if it is too large or has no range of values.
     """
+    file, row = stored_in(path)
+    if row is not None:
+        return _row_of_array(file, row)
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -102,6 +111,18 @@ def decode(path: Path) -> NDArray[np.uint8]:
         raise ValueError(str(error)) from error
     except Exception as error:  # a broken file makes Pillow's plugins raise SyntaxError and others
         raise OSError(f"broken image file: {error}") from error
+
+
+def _row_of_array(file: Path, row: int) -> NDArray[np.uint8]:
+    try:
+        images = np.load(file, mmap_mode="r")
+    except EOFError as error:
+        raise OSError(f"broken array file: {error}") from error
+    if images.dtype != np.uint8 or images.shape[3:] != (3,):
+        raise ValueError(f"{file.name}: expected uint8 (n, H, W, 3), got {images.dtype} {images.shape}")
+    if row >= len(images):
+        raise ValueError(f"{file.name} has {len(images)} images, none in row {row}")
+    return np.array(images[row])
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

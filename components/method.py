@@ -43,6 +43,15 @@ class Explanation:
     captions: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a method draws itself. name: the file's, without its ending; pixels uint8 (H, W, 3)."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+    caption: str
+
+
 @dataclass
 class Fitted:
     """What fitting gives: tensors (saved as safetensors) and facts (plain JSON values)."""
@@ -81,3 +90,12 @@ class Method:
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         """Evidence for these images; empty where the method has none."""
         return []
+
+    def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
+        """Pictures beside the explanations: of the model, of these images, of others that the method wants
+        shown; empty where it has none."""
+        return []
+
+    def files(self, fitted: Fitted, data: Data) -> dict[str, str]:
+        """Texts that a trial leaves for its reader, by file name; empty where it has none."""
+        return {}

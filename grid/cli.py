@@ -13,6 +13,7 @@ from components.checkpoints import MissingWeights
 from components.images import DataError
 from grid.concepts_cli import concepts
 from grid.datasets import locate, read
+from grid.explain_cli import explain
 from grid.home import HomeError, tracking_uri
 from grid.plan import Plan
 from grid.plan_view import show_plan
@@ -291,6 +292,7 @@ def _print_artifacts(found: list["Held"], as_json: bool) -> None:
 
 app.add_typer(weights, name="weights")
 app.command("concepts")(concepts)
+app.command("explain")(explain)
 
 
 def main() -> None:

@@ -67,7 +67,8 @@ def findings(spec: Spec, places: Places) -> Iterator[Finding]:
     yield _versions()
     for position, dataset in enumerate(datasets):
         yield _data(dataset, position)
-    yield from _weights(plan)
+    yield from _named(plan, "weights", "all found, none corrupted")
+    yield from _named(plan, "vocabulary", "all found")
     yield from _machines(plan, places.address)
     yield _results(places)
     yield _storage(places)
@@ -111,10 +112,11 @@ def _data(dataset: Dataset, position: int) -> Finding:
     return Finding(check, True, f"{len(index)} images in {index.root}, fingerprint {dataset.fingerprint}")
 
 
-def _weights(plan: Plan) -> Iterator[Finding]:
-    missing = [name for name in plan.unresolved if name.startswith("weights")]
+def _named(plan: Plan, noun: str, well: str) -> Iterator[Finding]:
+    """What of the plan is unresolved and begins with `noun`: `noun name: detail; what mends it`."""
+    missing = [name for name in plan.unresolved if name.startswith(noun)]
     if not missing:
-        yield Finding("weights", True, "all found, none corrupted")
+        yield Finding(noun, True, well)
     for name in missing:
         check, _, rest = name.partition(": ")
         detail, _, fix = rest.rpartition("; ")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from components.card import MissingVocabulary
 from components.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
 from components.fingerprint import FileHashes
 from components.identity import component_name, configuration, digest
@@ -251,6 +252,11 @@ class Planner:
     def _parameters(self, stage: Stage, missing: list[str]) -> dict[str, Any]:
         """The stage's own parameters, with checkpoints as the hash of their content."""
         own = {k: v for k, v in configuration(stage).items() if k not in stage.inputs()}
+        for name in own:
+            value = getattr(stage, name)
+            if isinstance(value, MissingVocabulary):
+                missing.append(value.problem)
+                own[name] = f"{UNRESOLVED} {value.problem}"
         return {name: self._resolve(value, missing) for name, value in own.items()}
 
     def _resolve(self, value: Any, missing: list[str]) -> Any:

@@ -16,6 +16,7 @@ from grid.planning import plan_of
 from grid.progress import Display
 from grid.provenance import command_line, stated_commit
 from grid.recorder import Recorder
+from grid.references import references
 from grid.refused import Refused
 from grid.spec import Spec
 from grid.tracking import Mirror, needs_mirror
@@ -43,6 +44,7 @@ def run(request: Request) -> int:
     with Display() as display:
         plan = _resolved_plan(spec, world, display)
         world.results.heal()
+        world.results.record_references([row for data in plan.datasets for row in references(data.name)])
         if not plan.searches:
             world.results.enter(spec.name, [trial.entry() for trial in plan.trials])
         show_plan(plan, display.console)

@@ -115,9 +115,10 @@ class Mirror:
             name = f"{trial['method']} {trial['dataset']} seed {trial['seed']} {trial_id[:8]}"
             run_id = self._run_of(Trial, trial, f"tags.trial = '{trial_id}'", name, tags)
             self._log(run_id, trial, tags)
-            pictures = _local_folder(trial["artifacts_uri"]) / "pictures"
-            if trial["status"] == "done" and pictures.is_dir():
-                self._client.log_artifacts(run_id, str(pictures), "pictures")
+            for name in ("pictures", "files"):
+                folder = _local_folder(trial["artifacts_uri"]) / name
+                if trial["status"] == "done" and folder.is_dir():
+                    self._client.log_artifacts(run_id, str(folder), name)
             self._set_status(run_id, trial)
             same = (Trial.status == trial["status"], Trial.attempt == trial["attempt"])
             self._note(Trial, trial_id, *same, mlflow_status=trial["status"])

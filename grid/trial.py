@@ -18,7 +18,7 @@ from PIL import Image
 from components.data import Column, Data
 from components.evaluation import predictions_of
 from components.identity import rng
-from components.method import Explanation, Fitted, Method, Metric
+from components.method import Explanation, Fitted, Method, Metric, Picture
 from components.pictures import draw
 from grid.artifacts import ArtifactStore
 from grid.datasets import Dataset, open_data
@@ -63,6 +63,9 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
     folder = trial_folder(task.id, task.attempt)
     _write_fitted(store, folder, fitted)
     _write_predictions(store, folder, task.method, fitted, data)
+    files = task.method.files(fitted, data)
+    for name, text in files.items():
+        store.storage.write(f"{folder}/files/{name}", text.encode())
     manifest = {
         "trial": task.id,
         "attempt": task.attempt,
@@ -70,6 +73,7 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
         "n_failed": int((~data.usable(test.ids)).sum()),
         "on_failed": task.on_failed,
         "pictures": _write_pictures(store, folder, task.method, fitted, data),
+        "files": [f"files/{name}" for name in files],
         "seconds": time.time() - start,
         "provenance": provenance(device),
         "uri": store.storage.child(folder),
@@ -121,17 +125,25 @@ def _write_predictions(store: ArtifactStore, folder: str, method: Method, fitted
 def _write_pictures(
     store: ArtifactStore, folder: str, method: Method, fitted: Fitted, data: Data
 ) -> list[str]:
-    """Explanations of a few test images of each group, the same images in every trial on the data set."""
-    explanations = method.explain(fitted, data, _shown(data))
-    captions = []
-    for explanation in explanations:
-        file = f"pictures/{explanation.image_id}.png"
+    """Explanations of a few test images of each group, the same images in every trial on the data set; then
+    what the method draws itself, which is wide."""
+    shown = _shown(data)
+    listed: list[dict[str, Any]] = []
+
+    def write(picture: Picture, wide: bool) -> None:
+        file = f"pictures/{picture.name}.png"
+        store.storage.write(f"{folder}/{file}", _png(picture.pixels))
+        listed.append({"file": file, "caption": picture.caption, "wide": wide})
+
+    for explanation in method.explain(fitted, data, shown):
         (image,) = data.images(np.array([explanation.image_id]))
-        store.storage.write(f"{folder}/{file}", _png(draw(image, explanation)))
-        captions.append({"file": file, "caption": _caption(data, explanation)})
-    if captions:
-        store.storage.write_json(f"{folder}/pictures.json", captions)
-    return [caption["file"] for caption in captions]
+        caption = _caption(data, explanation)
+        write(Picture(str(explanation.image_id), draw(image, explanation), caption), wide=False)
+    for picture in method.pictures(fitted, data, shown):
+        write(picture, wide=True)
+    if listed:
+        store.storage.write_json(f"{folder}/pictures.json", listed)
+    return [str(one["file"]) for one in listed]
 
 
 def _shown(data: Data) -> list[int]:

@@ -110,18 +110,6 @@ def pooled(features: Array, mask: Array) -> Array:
     return np.mean([features[:, y, x].astype(float) for y, x in pixels], axis=0)
 
 
-def mil_v1(weights: dict[str, Array], features: Array, temperature: float) -> tuple[Array, Array, Array]:
-    """Logits (C,), attention (N,), concepts (N, K) of one bag without padding, features (N, D) (A5, v1)."""
-    w = {name: value.astype(np.float64) for name, value in weights.items()}
-    h = (features.astype(np.float64) - w["mean"]) / w["std"]
-    z = np.stack([w["concept_layer.weight"] @ row + w["concept_layer.bias"] for row in h])
-    hidden = [np.tanh(w["attention_hidden.weight"] @ row + w["attention_hidden.bias"]) for row in h]
-    e = np.array([float(w["attention_score.weight"][0] @ row) for row in hidden]) / temperature
-    attention = np.exp(e - e.max()) / np.exp(e - e.max()).sum()
-    s = sum(a * row for a, row in zip(attention, z, strict=True))
-    return w["classifier.weight"] @ s + w["classifier.bias"], attention, z
-
-
 def cosine(a: Array, b: Array) -> float:
     """Of two vectors."""
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

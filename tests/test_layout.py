@@ -12,6 +12,8 @@ COMPONENTS = {
     "components/models/box_segmenters",
     "components/models/detectors",
     "components/models/backbones",
+    "components/models/attributions",
+    "components/models/relevances",
     "components/readers",
     "components/generators",
 }

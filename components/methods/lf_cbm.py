@@ -12,6 +12,9 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from components.card import Card
+from components.concept_bottleneck import final_layer
+from components.concept_maps import ConceptHead
+from components.concept_segmentation import concept_segmentation_metrics
 from components.data import Data, Ids
 from components.frames import Frame
 from components.localisation import pointing_metrics
@@ -29,9 +32,10 @@ class LfCbm(TrainedConceptBottleneck):
 
     frame: what the backbone sees of an image that is no square. The cutoffs are LF-CBM's for CIFAR.
 
-    Where the data set has masks of parts, the method is also asked where its concepts are: for a linear layer
-    on mean-pooled features, GradCAM's map of a concept is the layer applied to each cell (without GradCAM's
-    cut at 0, which takes nothing from its largest value but all where the whole map is negative).
+    Where the data set has masks of parts, the method is also asked where its concepts are, and, where it has
+    masks of objects too, how well they segment them: for a linear layer on mean-pooled features, GradCAM's
+    map of a concept is the layer applied to each cell (without GradCAM's cut at 0, which takes nothing from
+    its largest value but all where the whole map is negative).
     """
 
     frame: Frame = "squash"
@@ -54,5 +58,17 @@ class LfCbm(TrainedConceptBottleneck):
             side = math.isqrt(flat.shape[-1])
             return flat.reshape(*flat.shape[:2], side, side)
 
-        concepts = fitted.facts["concepts"]
-        return pointing_metrics(data, "test", concepts, maps, self.frame, selection=self.labelled(LAST))
+        def predicted(ids: Ids) -> NDArray[np.int64]:
+            return self.predict(fitted, data, ids).argmax(axis=1)
+
+        layer, concepts = final_layer(fitted), fitted.facts["concepts"]
+        head = ConceptHead(
+            weight=layer.weight, bias=layer.bias, mean=fitted.tensors["mean"], std=fitted.tensors["std"]
+        )
+        selection = self.labelled(LAST)
+        return [
+            *pointing_metrics(data, "test", concepts, maps, self.frame, selection=selection),
+            *concept_segmentation_metrics(
+                data, "test", head, maps, predicted, self.frame, selection=selection
+            ),
+        ]

@@ -1,22 +1,28 @@
 """P-CBM (Yuksekgonul et al. 2023) with CLIP's texts as concept vectors: no concept layer is trained.
 
-Spec C2, C3. CLIP's embeddings are stored with length 1, so a projection is a cosine; the published code
+Spec C2 to C4. CLIP's embeddings are stored with length 1, so a projection is a cosine; the published code
 projects embeddings as long as they come.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge
+from numpy.typing import NDArray
 
 from components.card import Card
 from components.concept_bottleneck import ConceptBottleneck, Found
-from components.data import Data
-from components.method import LAST, Report
+from components.data import Data, Ids
+from components.evaluation import accuracy_metrics, predictions_of
+from components.identity import rng
+from components.method import LAST, Fitted, Metric, Report
 from components.models.concept_pooling import Bottleneck, concept_layer_weights
 from components.models.final_layer import one_vs_rest
 from components.stage import Stage
 from components.stages.clip_images import ClipImages
+
+WITHOUT_RESIDUAL = "without_residual"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +32,16 @@ class PCbm(ConceptBottleneck):
     classifier: `elastic_net`, the same final layer as LF-CBM has, on standardised concepts; or
     `one_vs_rest_sgd` as published: scikit-learn's SGD, one logistic regression per class against the rest, on
     concepts as they are, with `lambda_sparse` and `alpha`. That has no path, so lambda_sparse is a number.
+    residual: PCBM-h, a linear layer on the embedding corrects the logits of the model that was fitted before;
+    kappa, residual_epochs: its weight decay and training, see `components.models.residual_layer`. Without it,
+    the same model's accuracies are under the selection `without_residual`; rules and contributions are of the
+    concepts alone. The defaults are the published code's (the paper says 0.01 and 10).
     """
 
     classifier: Literal["elastic_net", "one_vs_rest_sgd"] = "elastic_net"
+    residual: bool = False
+    kappa: Annotated[float, Ge(0)] = 0.001
+    residual_epochs: Annotated[int, Ge(0)] = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,6 +56,46 @@ class PCbm(ConceptBottleneck):
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         return self.with_path(ClipImages(clip=self.clip), self.texts(card))
+
+    def fit(self, data: Data, seed: int, report: Report) -> Fitted:
+        fitted = super().fit(data, seed, report)
+        if self.residual:
+            from components.models.residual_layer import fit_residual
+
+            train = data.usable_split("train")
+            weight, bias = fit_residual(
+                data["features"].array("embedding", train.ids),
+                super().predict(fitted, data, train.ids),
+                train.labels,
+                self.kappa,
+                self.residual_epochs,
+                rng(seed, "residual"),
+            )
+            fitted.tensors |= {"residual_weight": weight, "residual_bias": bias}
+        return fitted
+
+    def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
+        logits = super().predict(fitted, data, ids, selection)
+        if not self.residual or selection != LAST:
+            return logits
+        embeddings = data["features"].array("embedding", ids)
+        return logits + embeddings @ fitted.tensors["residual_weight"].T + fitted.tensors["residual_bias"]
+
+    def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
+        metrics = super().evaluate(fitted, data)
+        if not self.residual:
+            return metrics
+        metrics = [
+            replace(metric, selection=WITHOUT_RESIDUAL)
+            if metric.selection == LAST and metric.split != "train"
+            else metric
+            for metric in metrics
+        ]
+        for split in ("val", "test"):
+            ids = data.split(split).ids
+            predictions = predictions_of(data, ids, lambda ids: self.predict(fitted, data, ids))
+            metrics += accuracy_metrics(data, split, predictions)
+        return metrics
 
     def _train_final_layer(self, data: Data, seed: int, report: Report) -> Found:
         if self.classifier == "elastic_net":

@@ -3,7 +3,9 @@
 Steps and defaults: spec part B; where the paper is silent, those of the released model, else the spec's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,13 +16,15 @@ from PIL import Image
 from components.card import Card
 from components.concept_bottleneck import final_layer
 from components.concept_maps import ConceptHead, concept_heatmap
+from components.concept_segmentation import concept_segmentation_metrics
 from components.data import Data, Ids
-from components.frames import Frame, frame_box
+from components.frames import Frame, frame_box, framed
 from components.localisation import pointing_metrics
-from components.method import LAST, Fitted, Metric
+from components.method import LAST, Fitted, Metric, Picture
 from components.models.concept_pooling import Pool, Pooling
 from components.places import Centres, centres
-from components.stage import Size, Stage
+from components.regions import explain_region, shown_region
+from components.stage import Batch, ImageRecord, Size, Stage, Tensors
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_places import ClipPlaces
 from components.stages.concept_layer import LossAxis
@@ -82,6 +86,66 @@ class SalfCbm(TrainedConceptBottleneck):
         flat = self._bottleneck(fitted.tensors).maps(data["features"], ids)
         return flat.reshape(*flat.shape[:2], self.grid_size, self.grid_size)
 
+    def frame_maps(
+        self,
+        fitted: Fitted,
+        frames: Sequence[NDArray[np.uint8]],
+        card: Card,
+        classifier: Tensors | None,
+        device: str = "cpu",
+    ) -> NDArray[np.float32]:
+        """Raw concept maps (T, K, G, G) of T images that are in no data set, such as the frames of a video:
+        uint8 (H, W, 3) each, of any size. They pass the backbone here, each for itself; then
+        `components.concept_maps` explains them as stored images, all at once or one by one.
+
+        card: of the data set that the method was fitted on; classifier: the backbone's weights as the stage
+        `classifier` wrote them, None with `recipe: null`. Maps agree with those of stored images within the
+        rounding of features to float16. Raises ValueError without a frame, OverflowError for a feature
+        beyond float16.
+        """
+        if not frames:
+            raise ValueError("no frame")
+        stage = BackboneMaps(
+            **self.network(card, seed=0),  # the seed named the weights, which are given
+            frame=self.frame,
+            class_token=self.class_token,
+            grid_size=self.grid_size,
+        )
+        featurise = stage.load({} if classifier is None else {"classifier": classifier}, device)
+        weight = fitted.tensors["concept_weight"]
+        maps = []
+        for number, frame in enumerate(frames):
+            batch = Batch([ImageRecord(number, Path())], [stage.preparation()(frame)], {})
+            columns = featurise(batch).columns
+            cells = np.asarray(columns["map"].flatten()).reshape(-1, self.grid_size, self.grid_size)
+            maps.append(np.einsum("kd,dhw->khw", weight, cells.astype(np.float32)))
+        return np.stack(maps)
+
+    def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
+        """The rules; and of each image what its concepts are in one region, and what an edit there does."""
+        from components.concept_pictures import draw_region
+
+        pictures = super().pictures(fitted, data, image_ids)
+        ids = np.asarray(image_ids, np.int64)
+        ids = ids[data.usable(ids)]
+        if len(ids) == 0 or len(data.card.classes) < 2:
+            return pictures
+        head, side = self.head(fitted), data.card.image_size
+        labels = data.index.labels[data.rows(ids)]
+        concepts, classes = fitted.facts["concepts"], data.card.classes
+        for image_id, label, maps, image in zip(
+            ids.tolist(), labels.tolist(), self.maps(fitted, data, ids), data.images(ids), strict=True
+        ):
+            predicted = int(head.logits(maps).argmax())
+            class_map = head.class_map(maps, predicted)
+            region, where = shown_region(data, image_id, self.frame, class_map, self.middles(side))
+            explained = explain_region(head, maps, region, label, middles=self.middles(side))
+            pixels = draw_region(framed(image, side, self.frame), explained, where, concepts, classes)
+            after = classes[int(explained.intervention.after.argmax())]
+            caption = f"image {image_id}, {classes[label]}: {classes[predicted]}, after the edit {after}"
+            pictures.append(Picture(f"region_{image_id}", pixels, caption))
+        return pictures
+
     def middles(self, side: int) -> NDArray[np.float64]:
         """Where a map's cells lie along an axis of the frame, in pixels: at the centres of the circles."""
         return centres(self.grid_size, self.radius, side, self.centres)
@@ -100,15 +164,18 @@ class SalfCbm(TrainedConceptBottleneck):
         )
 
     def _localisation(self, fitted: Fitted, data: Data) -> list[Metric]:
-        return pointing_metrics(
-            data,
-            "test",
-            fitted.facts["concepts"],
-            lambda ids: self.maps(fitted, data, ids),
-            self.frame,
-            self.middles(data.card.image_size),
-            self.labelled(LAST),
-        )
+        def maps(ids: Ids) -> NDArray[np.float32]:
+            return self.maps(fitted, data, ids)
+
+        def predicted(ids: Ids) -> NDArray[np.int64]:
+            return self.predict(fitted, data, ids).argmax(axis=1)
+
+        shown = self.frame, self.middles(data.card.image_size), self.labelled(LAST)
+        head, concepts = self.head(fitted), fitted.facts["concepts"]
+        return [
+            *pointing_metrics(data, "test", concepts, maps, *shown),
+            *concept_segmentation_metrics(data, "test", head, maps, predicted, *shown),
+        ]
 
     def _heatmaps(
         self, maps: NDArray[np.float32], shown: NDArray[np.int64], size: Size, side: int

@@ -1,28 +1,31 @@
 """SEG-MIL-CBM (arXiv 2510.04180): segments as instances of a bag, pooled by attention over concepts.
 
-Variant v1: pooled concept vectors. Equations and defaults: spec A4-A7; where the paper is silent the
-defaults are the spec's own choices.
+Head v1 pools concept vectors, head v2 class evidence. Equations and defaults: spec A4-A7; where the paper is
+silent the defaults are the spec's own choices.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from components.bags import BagRules, BoxRules
-from components.card import Card
+from components.card import Card, CardError
+from components.crops import Outside
 from components.data import Data, Ids
 from components.evaluation import accuracy_metrics, known, predictions_of
-from components.method import LAST, Explanation, Fitted, Method, Metric, Report
+from components.method import LAST, Explanation, Fitted, Method, Metric, Picture, Report
 from components.models.backbone import Backbone
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.clip import Clip
+from components.models.mil_objects import OBJECT_MASKS
 from components.models.prompted_segmenter import PromptedSegmenter
 from components.models.segmenter import Segmenter
 from components.models.segmenters.felzenszwalb import Felzenszwalb
+from components.models.segmenters.object_mask import ObjectMask
 from components.proposals import segments_of
 from components.recipe import Recipe
 from components.stage import Stage
@@ -33,11 +36,13 @@ from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
+from components.stages.segments import Segments
 
 if TYPE_CHECKING:
     from components.models.mil_bags import BagTensors
-    from components.models.mil_v1 import MilV1
+    from components.models.mil_head import MilHead
 
+BACKBONE = "backbone/"  # the fitted tensors of a backbone that was warmed up
 SELECTIONS = (LAST, "val_average", "val_worst_group")  # the third reads group labels: an oracle
 
 
@@ -50,10 +55,22 @@ class SegMilCbm(Method):
     tau_iou, merge, bag_size: which segments are in a bag (A4); `merge: union` makes new masks, so there the
     thresholds are part of a stage and not only of the trial;
     backbone, recipe, encode: the features h of a segment; without recipe, the backbone's checkpoint as
-    it is, else trained by ERM with the trial's seed and then frozen;
-    attention_temperature, attention_hidden: the head (A5); target, target_temperature, lambda_concept:
-    the losses (A6); epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay (A7).
+    it is, else trained by ERM with the trial's seed and then frozen; outside: what a segment's crop shows
+    beside it;
+    warmup_epochs, warmup_learning_rate, warmup_batch_size (images): the backbone is trained on with the
+    head, on the crops of the bags, and then frozen (A7); 0, because the recipe stands in its place, whose
+    features all trials share, while a warm-up is paid by each;
+    head, pooling, feature_scaling, attention_temperature, attention_hidden: A5; area_exponent, area_floor:
+    gamma and r_min, of v2 alone, v1 has no area weights; segment_dropout: the share of segments that each
+    training step does without (an ablation, A7);
+    target, target_temperature, lambda_concept: the losses (A6); lambda_background: weight of the attention
+    on background, a mean over training bags (and in v2 over classes): on segments whose concept is in
+    background_vocabulary, a part of the vocabulary, or, with `masks`, by the share of each segment
+    outside the object's true mask, which the card must have;
+    epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay, on frozen features (A7).
     """
+
+    VERSION: ClassVar[int] = 2
 
     clip: Clip = Clip()
     vocabulary: str = "concepts"
@@ -71,11 +88,24 @@ class SegMilCbm(Method):
     backbone: Backbone = SmallCnn()
     recipe: Recipe | None = Recipe()
     encode: Literal["crop", "pool"] = "crop"
+    outside: Outside = "image_mean"
+    warmup_epochs: Annotated[int, Ge(0)] = 0
+    warmup_learning_rate: Annotated[float, Gt(0)] = 1e-5
+    warmup_batch_size: Annotated[int, Ge(1)] = 32
+    head: Literal["v1", "v2"] = "v2"
+    pooling: Literal["attention", "mean", "max"] = "attention"
+    feature_scaling: Literal["zscore", "layer_norm", "none"] = "zscore"
     attention_temperature: Annotated[float, Gt(0)] = 1.0
     attention_hidden: Annotated[int, Ge(1)] = 128
+    area_exponent: Annotated[float, Ge(0)] = 0.25
+    area_floor: Annotated[float, Gt(0), Le(1)] = 0.01
+    segment_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     target: Literal["softmax", "zscore"] = "softmax"
     target_temperature: Annotated[float, Gt(0)] = 0.01
     lambda_concept: Annotated[float, Ge(0)] = 0.1
+    lambda_background: Annotated[float, Ge(0)] = 0.0
+    background: Literal["concepts", "masks"] = "concepts"
+    background_vocabulary: str = "background"
     epochs: Annotated[int, Ge(1)] = 30
     learning_rate: Annotated[float, Gt(0)] = 1e-4
     weight_decay: Annotated[float, Ge(0)] = 1e-4
@@ -87,6 +117,10 @@ class SegMilCbm(Method):
         if isinstance(self.segmenter, PromptedSegmenter) and self.k_top > self.segmenter.k_top_stored:
             stored = self.segmenter.k_top_stored
             raise ValueError(f"k_top = {self.k_top} is more than segmenter.k_top_stored = {stored}")
+        if self.lambda_background > 0 and self.pooling != "attention":
+            raise ValueError(f"lambda_background needs pooling: attention; {self.pooling} has none to move")
+        if self.warmup_epochs > 0 and (self.encode != "crop" or self.merge == "mean"):
+            raise ValueError("warmup_epochs needs encode: crop, and merge: keep or union")
 
     @property
     def boxes(self) -> BoxRules | None:
@@ -129,56 +163,113 @@ class SegMilCbm(Method):
             "classifier": classifier,
             "image_size": card.image_size,
         }
-        return {
+        stages = {
             "clip_images": images,
             "clip_texts": texts,
             "segments": segments,
-            "clip_segments": ClipSegments(clip=self.clip, segments=segments),
+            "clip_segments": ClipSegments(clip=self.clip, segments=segments, outside=self.outside),
             "images": BackboneImages(**network),
-            "features": BackboneSegments(**network, segments=segments, encode=self.encode),
+            "features": BackboneSegments(
+                **network, segments=segments, encode=self.encode, outside=self.outside
+            ),
         }
+        if self.warmup_epochs > 0 and classifier is not None:
+            stages["classifier"] = classifier
+        if card.masks is not None:
+            stages[OBJECT_MASKS] = Segments(segmenter=ObjectMask())
+        if self.lambda_background > 0:
+            stages |= self._background(card)
+        return stages
+
+    def _background(self, card: Card) -> dict[str, Stage]:
+        """The background list as a stage, whose embeddings nobody reads: so it is part of the trial's
+        identity. CardError where the data set cannot say what is background."""
+        if self.background == "masks":
+            if card.masks is None:
+                raise CardError(f"background: masks: the card of {card.name} names no masks")
+            return {}
+        listed, concepts = card.vocabulary(self.background_vocabulary), card.vocabulary(self.vocabulary)
+        unknown = sorted(set(listed) - set(concepts)) if concepts else []
+        if unknown:
+            raise CardError(
+                f"{self.background_vocabulary} of {card.name}: {unknown[0]!r} is not in {self.vocabulary}"
+            )
+        return {"background_texts": ClipTexts(clip=self.clip, texts=listed, templates=(self.template,))}
 
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
+        from components.models.mil_background import background_shares
         from components.models.mil_bags import read_bags
-        from components.models.mil_training import fit_head
+        from components.models.mil_training import fit_head, new_head
+        from components.models.mil_warm_up import encoded, warm_up
+        from components.models.network import dump_tensors
 
-        bags = {split: read_bags(self, data, data.usable_split(split).ids) for split in ("train", "val")}
-        return fit_head(self, data, bags["train"], bags["val"], seed, report)
+        train, val = (read_bags(self, data, data.usable_split(split).ids) for split in ("train", "val"))
+        if self.lambda_background > 0:
+            train = replace(train, background=background_shares(self, data, train.bags))
+        head = new_head(self, data, train, seed)
+        backbone: dict[str, Any] = {}
+        if self.warmup_epochs > 0:
+            network = warm_up(self, data, head, train, seed, report)
+            train, val = (encoded(network, data, bags, self.outside) for bags in (train, val))
+            backbone = {f"{BACKBONE}{name}": value for name, value in dump_tensors(network).items()}
+        fitted = fit_head(self, data, head, train, val, seed, report)
+        return replace(fitted, tensors=fitted.tensors | backbone)
+
+    def bags(self, fitted: Fitted, data: Data, ids: Ids) -> "BagTensors":
+        """The bags of these images (all usable) as the fitted head sees them."""
+        from components.models.mil_bags import read_bags
+        from components.models.mil_warm_up import encoded, warmed
+
+        bags = read_bags(self, data, ids)
+        if self.warmup_epochs == 0:
+            return bags
+        tensors = {
+            name.removeprefix(BACKBONE): value
+            for name, value in fitted.tensors.items()
+            if name.startswith(BACKBONE)
+        }
+        return encoded(warmed(self, data, tensors), data, bags, self.outside)
 
     def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        from components.models.mil_bags import read_bags
-
-        return self._logits(fitted, read_bags(self, data, ids), selection)
+        return self._logits(fitted, self.bags(fitted, data, ids), selection)
 
     def _logits(self, fitted: Fitted, bags: "BagTensors", selection: str) -> NDArray[np.float32]:
         from components.models.mil_training import run_head
 
-        return run_head(self.head(fitted, selection), bags)[0]
+        return run_head(self.fitted_head(fitted, selection), bags)[0]
 
-    def head(self, fitted: Fitted, selection: str = LAST) -> "MilV1":
+    def fitted_head(self, fitted: Fitted, selection: str = LAST) -> "MilHead":
         """The fitted head in evaluation mode, as this selection chose it."""
         from components.models.mil_training import load_head
 
         return load_head(self, fitted, selection)
 
     def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
-        from components.models.mil_bags import read_bags
-        from components.models.mil_training import diagnostics
+        from components.models.mil_diagnostics import diagnostics
+        from components.models.mil_faithfulness import faithfulness
 
         metrics = []
         for split in ("val", "test"):
-            bags = read_bags(self, data, data.usable_split(split).ids)
+            bags = self.bags(fitted, data, data.usable_split(split).ids)
             for selection in SELECTIONS:
                 logits = self._logits(fitted, bags, selection)
                 predictions = predictions_of(data, data.split(split).ids, known(logits))
                 metrics += accuracy_metrics(data, split, predictions, selection)
-            metrics += diagnostics(self.head(fitted), bags, split)
+            metrics += diagnostics(self, self.fitted_head(fitted), data, bags, split)
+            if split == "test":
+                metrics += faithfulness(self.fitted_head(fitted), bags, split)
         return metrics
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
-        from components.models.mil_bags import read_bags
         from components.models.mil_explanation import explain_bags
 
         ids = np.asarray(image_ids, np.int64)
         ids = ids[data.usable(ids)]
-        return explain_bags(self, self.head(fitted), data, read_bags(self, data, ids))
+        return explain_bags(self, self.fitted_head(fitted), data, self.bags(fitted, data, ids))
+
+    def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
+        """The wrong test images of highest confidence in each group, with the reason where masks say it."""
+        from components.models.mil_failures import failure_pictures
+
+        bags = self.bags(fitted, data, data.usable_split("test").ids)
+        return failure_pictures(self, self.fitted_head(fitted), data, bags)

@@ -2,46 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from components.card import Card
-from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, predictions_of
-from components.method import LAST, Fitted, Method, Metric, Report
-from components.models.backbone import Backbone
-from components.models.backbones.small_cnn import SmallCnn
-from components.recipe import Recipe
-from components.stage import Stage
-from components.stages.backbone_images import BackboneImages
-from components.stages.classifier import classifier_of
+from components.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standard(Method):
-    """Empirical risk minimisation on whole images: the baseline of every study.
-
-    backbone and recipe: what the classifier stage trains, on the training split, with the trial's seed.
-    """
-
-    backbone: Backbone = SmallCnn()
-    recipe: Recipe = Recipe()
-
-    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        classifier = classifier_of(card, self.backbone, self.recipe, seed)
-        logits = BackboneImages(backbone=self.backbone, classifier=classifier, image_size=card.image_size)
-        return {"classifier": classifier, "logits": logits}
-
-    def fit(self, data: Data, seed: int, report: Report) -> Fitted:
-        return Fitted()
-
-    def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        return data["logits"].array("logits", ids)
-
-    def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
-        metrics = []
-        for split in ("val", "test"):
-            ids = data.split(split).ids
-            predictions = predictions_of(data, ids, lambda usable: self.predict(fitted, data, usable))
-            metrics += accuracy_metrics(data, split, predictions)
-        return metrics
+class Standard(TrainedClassifier):
+    """Empirical risk minimisation on whole images: the baseline of every study."""

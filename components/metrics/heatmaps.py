@@ -14,11 +14,11 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from components.frames import Frame, frame_box
+from components.mask_files import IGNORE
 
 Floats = NDArray[np.floating]
 Booleans = NDArray[np.bool_]
 Mask = NDArray[np.uint8] | Booleans
-IGNORE = 255
 POINTING_TOLERANCE = 15  # pixels, of the original pointing game
 
 

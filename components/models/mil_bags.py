@@ -20,18 +20,25 @@ IMAGES_AT_ONCE = 2048  # of which the stored segments are in memory, before the 
 @dataclass(frozen=True)
 class BagTensors:
     """bags; labels, groups int64 (n,); features float32 (n, N, D); similarities float32 (n, N, K): CLIP
-    cosines of segments and concepts."""
+    cosines of segments and concepts; background float32 (n, N), of training bags only: how much of each
+    segment attention is kept away from, in [0, 1]."""
 
     bags: Bags
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     features: Tensor
     similarities: Tensor
+    background: Tensor | None = None
 
     @property
     def valid(self) -> Tensor:
         """bool (n, N)."""
         return torch.from_numpy(self.bags.valid)
+
+    @property
+    def areas(self) -> Tensor:
+        """Shares of the image, float32 (n, N)."""
+        return torch.from_numpy(self.bags.areas)
 
 
 def read_bags(method: "SegMilCbm", data: Data, ids: Ids) -> BagTensors:

@@ -1,63 +1,110 @@
-"""Explanations of SEG-MIL-CBM v1: attention per segment and the concepts of each."""
+"""Explanations of SEG-MIL-CBM: attention per segment, and what each segment says.
+
+n bags, N segments, S of one bag, K concepts, C classes.
+"""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from components.bags import WHOLE_IMAGE
 from components.crops import stored_masks
 from components.data import Data
 from components.method import Explanation
 from components.models.mil_bags import BagTensors
+from components.models.mil_head import MilHead, MilOutput, of_class
+from components.models.mil_objects import CONCEPTS, ELSEWHERE, MISSED, UNKNOWN, object_overlap
 from components.models.mil_training import run_head
-from components.models.mil_v1 import MilV1
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from components.methods.seg_mil_cbm import SegMilCbm
 
+Floats = NDArray[np.floating]
 CONCEPTS_SHOWN = 2
+IN_WORDS = {
+    UNKNOWN: "",
+    MISSED: ": the segments miss the object",
+    ELSEWHERE: ": attention is elsewhere",
+    CONCEPTS: ": it saw the object, the concepts misled",
+}
 
 
-def explain_bags(method: "SegMilCbm", head: MilV1, data: Data, bags: BagTensors) -> list[Explanation]:
-    """One explanation per bag: its segments, weighted by attention, with the concepts whose terms
-    z_ik (w_yk - mean over classes) for the predicted class y are largest."""
+def explain_bags(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors) -> list[Explanation]:
+    """One explanation per bag: its segments, weighted by `deciding_attention`.
+
+    Each tells for which of the predicted class y and its rival r (the true class where y is wrong, else the
+    runner-up) it speaks, by how much, |C_iy - C_ir| of the evidence C, and the concepts that say so most:
+    those with the largest share of this difference. The title of a wrong one gives the reason, where masks of
+    objects tell.
+    """
+    if len(bags.labels) == 0:
+        return []
     logits, output = run_head(head, bags)
-    predicted = logits.argmax(axis=1)
-    weights = head.classifier.weight.detach().numpy()
-    contrast = weights - weights.mean(axis=0)
-    terms = output.concepts.numpy() * contrast[predicted][:, None, :]
+    predicted, rival = opposed(logits, bags.labels)
+    with torch.inference_mode():
+        terms = (head.terms(output, predicted) - head.terms(output, rival)).numpy()
+    attention = deciding_attention(output, predicted, rival)
+    reasons = object_overlap(data, bags.bags).reasons(attention, bags.bags.areas)
     table = data["segments"].read(bags.bags.ids, ["height", "width", "counts"])
-    names = data.card.vocabulary(method.vocabulary)
+    names, classes = data.card.vocabulary(method.vocabulary), data.card.classes
     explanations = []
     for row, image_id in enumerate(bags.bags.ids):
-        n_valid = int(bags.bags.valid[row].sum())
-        captions = [_top(terms[row, i], names) for i in range(n_valid)]
+        places = np.flatnonzero(bags.bags.valid[row])
+        y, r = classes[predicted[row]], classes[rival[row]]
         explanations.append(
             Explanation(
                 image_id=int(image_id),
-                title=_title(data, int(predicted[row]), int(bags.labels[row])),
-                masks=_masks(table, row, bags.bags.segments[row, :n_valid]),
-                weights=output.attention[row, :n_valid].numpy(),
-                captions=tuple(captions),
+                title=_title(y, classes[bags.labels[row]], reasons[row]),
+                masks=bag_masks(table, row, bags.bags.segments[row, places]),
+                weights=attention[row, places],
+                captions=tuple(_caption(terms[row, i], y, r, names) for i in places),
             )
         )
     return explanations
 
 
-def _top(terms: NDArray[np.float32], names: tuple[str, ...]) -> str:
-    return ", ".join(names[k] for k in np.argsort(-terms)[:CONCEPTS_SHOWN])
+def opposed(logits: Floats, labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """The predicted class of logits (n, C), and its rival: the true class where the prediction is wrong, else
+    the runner-up, int64 (n,) each."""
+    order = np.argsort(-logits, axis=1, kind="stable")
+    rival = np.where(order[:, 0] == labels, order[:, 1], labels)
+    return torch.from_numpy(order[:, 0].copy()), torch.from_numpy(rival)
 
 
-def _title(data: Data, predicted: int, label: int) -> str:
-    classes = data.card.classes
-    verdict = "right" if predicted == label else f"wrong, is {classes[label]}"
-    return f"{classes[predicted]} ({verdict})"
+def deciding_attention(output: MilOutput, predicted: Tensor, rival: Tensor) -> NDArray[np.float32]:
+    """Mean of the attention for both classes, (n, N), rows summing to 1. In v2 these differ, and what speaks
+    against the rival, where that looks, decides as much as what speaks for the predicted class."""
+    return ((of_class(output.attention, predicted) + of_class(output.attention, rival)) / 2).numpy()
 
 
-def _masks(table: "pa.Table", row: int, segments: NDArray[np.int64]) -> NDArray[np.bool_]:
-    stored = stored_masks(table, row)
-    whole = np.ones((table["height"][row].as_py(), table["width"][row].as_py()), dtype=bool)
-    return np.stack([whole if i == WHOLE_IMAGE else stored[i] for i in segments])
+def evidence_maps(evidence: Floats, masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Where the evidence (S, C) of segments with these masks (S, H, W) lies: at each pixel the mean of the
+    evidence of the segments that have it, 0 where none has (A5); (C, H, W)."""
+    count = np.maximum(masks.sum(axis=0), 1)
+    return np.tensordot(evidence.T.astype(np.float64), masks, axes=1) / count
+
+
+def bag_masks(segments: "pa.Table", row: int, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Masks (S, H, W) of the chosen segments of one row of the stage `segments`."""
+    stored = stored_masks(segments, row)
+    whole = np.ones((segments["height"][row].as_py(), segments["width"][row].as_py()), dtype=bool)
+    return np.stack([whole if i == WHOLE_IMAGE else stored[i] for i in chosen])
+
+
+def _caption(terms: Floats, predicted: str, rival: str, names: tuple[str, ...]) -> str:
+    """For which class the segment speaks, with the concepts that do; terms (K,) above 0 are for the predicted
+    one."""
+    total = float(terms.sum())
+    sign = 1 if total >= 0 else -1
+    top = np.argsort(-sign * terms, kind="stable")[:CONCEPTS_SHOWN]
+    return f"{predicted if sign > 0 else rival} +{abs(total):.2f}: {', '.join(names[k] for k in top)}"
+
+
+def _title(predicted: str, label: str, reason: str) -> str:
+    verdict = "right" if predicted == label else f"wrong, is {label}{IN_WORDS[reason]}"
+    return f"{predicted} ({verdict})"

@@ -1,6 +1,6 @@
-"""Training, selection and diagnostics of SEG-MIL-CBM's head on frozen features."""
+"""Losses, training and selection of SEG-MIL-CBM's heads."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,16 +10,13 @@ from torch import Tensor, nn
 from components.data import Data
 from components.identity import rng
 from components.images import DataError
-from components.method import Fitted, Metric, Report
+from components.method import Fitted, Report
 from components.metrics.accuracy import average_accuracy, worst_group_accuracy
 from components.models.mil_bags import BagTensors
-from components.models.mil_v1 import (
-    ConceptTargets,
-    MilOutput,
-    MilV1,
-    best_constant_cosine,
-    concept_cosine,
-)
+from components.models.mil_head import MilHead, MilOutput
+from components.models.mil_targets import ConceptTargets, concept_cosine
+from components.models.mil_v1 import MilV1
+from components.models.mil_v2 import MilV2
 from components.models.network import dump_tensors, load_tensors
 
 if TYPE_CHECKING:
@@ -27,30 +24,32 @@ if TYPE_CHECKING:
 
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation of each feature or concept
 
-CONCENTRATED = 0.99  # attention above which one segment decides alone (A9.5)
-
 
 def fit_head(
-    method: "SegMilCbm", data: Data, train: BagTensors, val: BagTensors, seed: int, report: Report
+    method: "SegMilCbm",
+    data: Data,
+    head: MilHead,
+    train: BagTensors,
+    val: BagTensors,
+    seed: int,
+    report: Report,
 ) -> Fitted:
-    """Adam with cosine decay on L = L_cls + lambda_concept L_concept (A6). Every epoch is a candidate:
-    the fitted tensors hold, under the selection's name, the last one and the best by validation.
+    """Trains `head` by Adam with cosine decay on `bag_loss`. Every epoch is a candidate: the fitted tensors
+    hold, under the selection's name, the last one and the best by validation.
 
-    Raises FloatingPointError with the step when the loss stops being finite, DataError if there is no bag.
+    Raises FloatingPointError with the step when the loss stops being finite.
     """
-    if len(train.labels) == 0:
-        raise DataError("no training image went through every stage")
-    head = _new_head(method, train, len(data.card.classes), seed)
     steps = method.epochs * -(-len(train.labels) // method.batch_size)
     optimizer = torch.optim.Adam(head.parameters(), method.learning_rate, weight_decay=method.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     stream = rng(seed, "seg_mil_cbm batches")
+    dropout = rng(seed, "seg_mil_cbm segment dropout")
     chosen = Selection()
     for epoch in range(method.epochs):
         head.train()
         losses = []
         for rows in torch.from_numpy(stream.permutation(len(train.labels))).split(method.batch_size):
-            loss = _loss(method, head, train, rows)
+            loss = bag_loss(method, head, train, rows, train.features[rows], dropout)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"loss is {loss.item()} at step {schedule.last_epoch}")
             optimizer.zero_grad()
@@ -63,6 +62,42 @@ def fit_head(
     return Fitted(chosen.tensors, {"concepts": list(data.card.vocabulary(method.vocabulary))})
 
 
+def bag_loss(
+    method: "SegMilCbm",
+    head: MilHead,
+    bags: BagTensors,
+    rows: Tensor,
+    features: Tensor,
+    dropout: np.random.Generator,
+) -> Tensor:
+    """L = L_cls + lambda_concept L_concept (A6) + lambda_background L_background of these rows of the bags,
+    features (B, N, D), on the features' device. Segments that drop out are in no part of it.
+
+    L_background is the attention on background, averaged over bags and, in v2, over classes: where it is
+    that of the true class alone, the other classes go on looking there, and decide by it.
+    """
+    device = features.device
+    valid = without_dropped(bags.valid[rows], method.segment_dropout, dropout).to(device)
+    output = head(features, valid, bags.areas[rows].to(device))
+    labels = torch.from_numpy(bags.labels)[rows].to(device)
+    targets = head.targets(bags.similarities[rows].to(device))
+    loss = nn.functional.cross_entropy(output.logits, labels)
+    loss = loss - method.lambda_concept * concept_cosine(output.concepts, targets, valid)
+    if bags.background is not None:
+        mass = (output.attention * bags.background[rows].to(device)[..., None]).sum(dim=1)
+        loss = loss + method.lambda_background * mass.mean()
+    return loss
+
+
+def without_dropped(valid: Tensor, share: float, stream: np.random.Generator) -> Tensor:
+    """`valid` bool (B, N) without those that drop out, each with probability `share`; of a bag that would be
+    empty, one stays."""
+    if share == 0:
+        return valid
+    drawn = torch.from_numpy(stream.random(valid.shape)).masked_fill(~valid, -1.0)
+    return (drawn >= share) | (valid & (drawn == drawn.max(dim=1, keepdim=True).values))
+
+
 class Selection:
     """Keeps a copy of the head for each rule: the last epoch, and the first best by validation."""
 
@@ -71,7 +106,7 @@ class Selection:
         self.scores: dict[str, float] = {}
         self._best: dict[str, float] = {}
 
-    def consider(self, head: MilV1, val: BagTensors) -> None:
+    def consider(self, head: MilHead, val: BagTensors) -> None:
         """Takes one candidate: the head after an epoch."""
         predictions = run_head(head, val)[0].argmax(axis=1)
         average = average_accuracy(predictions, val.labels)
@@ -83,27 +118,39 @@ class Selection:
                 self._best[rule] = score
                 self._keep(rule, head)
 
-    def _keep(self, rule: str, head: MilV1) -> None:
+    def _keep(self, rule: str, head: MilHead) -> None:
         self.tensors |= {f"{rule}/{name}": value for name, value in dump_tensors(head).items()}
 
 
-def _new_head(method: "SegMilCbm", train: BagTensors, n_classes: int, seed: int) -> MilV1:
+def new_head(method: "SegMilCbm", data: Data, train: BagTensors, seed: int) -> MilHead:
+    """The head before any training, its moments those of the training bags; DataError if there is no bag."""
+    if len(train.labels) == 0:
+        raise DataError("no training image went through every stage")
     features, similarities = (_moments(x[train.valid]) for x in (train.features, train.similarities))
     with torch.random.fork_rng():
         torch.manual_seed(int(rng(seed, "seg_mil_cbm head").integers(2**31)))
-        return _head(method, features, similarities, n_classes)
+        return _head(method, features, similarities, len(data.card.classes))
 
 
 def _moments(values: Tensor) -> Moments:
     return values.mean(dim=0), values.std(dim=0, correction=0).clamp_min(1e-6)
 
 
-def _head(method: "SegMilCbm", features: Moments, similarities: Moments, n_classes: int) -> MilV1:
+def _head(method: "SegMilCbm", features: Moments, similarities: Moments, n_classes: int) -> MilHead:
     targets = ConceptTargets(*similarities, method.target, method.target_temperature)
-    return MilV1(*features, targets, n_classes, method.attention_hidden, method.attention_temperature)
+    shared: dict[str, Any] = {
+        "hidden": method.attention_hidden,
+        "temperature": method.attention_temperature,
+        "pooling": method.pooling,
+        "scaling": method.feature_scaling,
+    }
+    if method.head == "v1":
+        return MilV1(*features, targets, n_classes, **shared)
+    shared |= {"area_exponent": method.area_exponent, "area_floor": method.area_floor}
+    return MilV2(*features, targets, n_classes, **shared)
 
 
-def load_head(method: "SegMilCbm", fitted: Fitted, selection: str) -> MilV1:
+def load_head(method: "SegMilCbm", fitted: Fitted, selection: str) -> MilHead:
     """The head that `selection` chose, in evaluation mode."""
     prefix = f"{selection}/"
     tensors = {
@@ -118,36 +165,9 @@ def load_head(method: "SegMilCbm", fitted: Fitted, selection: str) -> MilV1:
     return head.eval()
 
 
-def _loss(method: "SegMilCbm", head: MilV1, bags: BagTensors, rows: Tensor) -> Tensor:
-    valid = bags.valid[rows]
-    output = head(bags.features[rows], valid)
-    labels = torch.from_numpy(bags.labels)[rows]
-    alignment = concept_cosine(output.concepts, head.targets(bags.similarities[rows]), valid)
-    return nn.functional.cross_entropy(output.logits, labels) - method.lambda_concept * alignment
-
-
-def run_head(head: MilV1, bags: BagTensors) -> tuple[NDArray[np.float32], MilOutput]:
+def run_head(head: MilHead, bags: BagTensors) -> tuple[NDArray[np.float32], MilOutput]:
     """Logits (n, C) as an array, and the whole output."""
     head.eval()
     with torch.inference_mode():
-        output = head(bags.features, bags.valid)
+        output = head(bags.features, bags.valid, bags.areas)
     return output.logits.numpy(), output
-
-
-def diagnostics(head: MilV1, bags: BagTensors, split: str) -> list[Metric]:
-    """What a reader must know beside the accuracies (A6, A9.5, A9.7): what the concept loss taught above a
-    constant, how concentrated attention is, and how many bags are the whole image."""
-    _, output = run_head(head, bags)
-    attention = output.attention
-    entropy = -(attention * attention.clamp_min(1e-12).log()).sum(dim=1)
-    targets = head.targets(bags.similarities)
-    cosine = concept_cosine(output.concepts, targets, bags.valid)
-    values = {
-        "concept_cosine": cosine,
-        "concept_cosine_above_constant": cosine - best_constant_cosine(targets, bags.valid),
-        "attention_entropy": entropy.mean(),
-        "attention_concentrated": (attention.max(dim=1).values > CONCENTRATED).float().mean(),
-        "whole_image_fallback": torch.from_numpy(bags.bags.fallback).float().mean(),
-        "segments_per_bag": bags.valid.sum(dim=1).float().mean(),
-    }
-    return [Metric(name, float(value), split) for name, value in values.items()]

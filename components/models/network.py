@@ -71,7 +71,7 @@ class Network(nn.Module):
         Raises ValueError where there is none.
         """
         encoded = self._encode(pixels)
-        spatial = self._grid(encoded).float()
+        spatial = self.grid(encoded).float()
         if not class_token:
             return spatial
         if not self.has_class_token:
@@ -100,7 +100,8 @@ class Network(nn.Module):
         x: Tensor = self.trunk(((pixels.float() / 255 - self.mean) / self.std).to(self.dtype))
         return x
 
-    def _grid(self, encoded: Tensor) -> Tensor:
+    def grid(self, encoded: Tensor) -> Tensor:
+        """What the trunk gives, as a map: tokens of patches in their grid."""
         if self.prefix_tokens is None:
             return encoded
         patches = encoded[:, self.prefix_tokens :]
@@ -125,7 +126,7 @@ def taken_apart(
             found = network.head(network.pool(encoded))
             if encoded.ndim == 4:  # what comes before patches matters to tokens alone
                 network.prefix_tokens = None
-            network._grid(encoded)
+            network.grid(encoded)
     except Exception as error:  # whatever a model of another form stumbles over
         raise ValueError(f"{refusal}: {str(error).partition(chr(10))[0]}") from error
     noise = 1e-4 * float(expected.abs().max())

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.crops import segment_crops
+from components.crops import Outside, segment_crops
 from components.frames import Frame, frame_box
 from components.models.network import Network, to_pixels
 
@@ -19,11 +19,18 @@ CROPS_AT_ONCE = 256  # bounds the memory, whatever the number of segments
 
 
 def crop_features(
-    network: Network, images: Images, masks: Masks, image_size: int, device: str
+    network: Network,
+    images: Images,
+    masks: Masks,
+    image_size: int,
+    device: str,
+    outside: Outside = "image_mean",
 ) -> tuple[NDArray[np.float32], int]:
     """Features float32 (sum of S, F) of all segments, image after image; and the crops that were passed."""
     pairs = zip(images, masks, strict=True)
-    crops = (crop for image, segments in pairs for crop in segment_crops(image, segments, image_size))
+    crops = (
+        crop for image, segments in pairs for crop in segment_crops(image, segments, image_size, outside)
+    )
     parts = [np.zeros((0, network.width), np.float32)]
     with torch.inference_mode():
         while block := list(islice(crops, CROPS_AT_ONCE)):

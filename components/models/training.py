@@ -1,15 +1,16 @@
-"""Training of a classifier on images: ERM with AdamW and a one-cycle schedule."""
+"""Training of a classifier on images, with AdamW and a one-cycle schedule."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.data import Data
 from components.identity import rng
 from components.images import DataError, blocks, decode, resized
+from components.models.group_objectives import objective_of
 from components.models.network import Network, to_pixels
 from components.recipe import Recipe
 
@@ -32,7 +33,7 @@ def train_classifier(
 
     Raises FloatingPointError with the step when the loss stops being finite, DataError if there is no image.
     """
-    images, labels = readable(data, "train", image_size)
+    images, labels, groups = readable(data, "train", image_size)
     if len(labels) == 0:
         raise DataError("no training image can be read")
     network.to(memory_format=torch.channels_last).to(device)  # faster for convolutions, on CPU too
@@ -40,8 +41,9 @@ def train_classifier(
     network.head.requires_grad_(True)
     stream = rng(seed, "classifier batches")
     inputs = _head_inputs if recipe.trainable == "head" else _image_inputs
-    val_images, val_labels = readable(data, "val", image_size)
+    val_images, val_labels, _ = readable(data, "val", image_size)
     logits, val_logits = inputs(network, images, val_images, recipe, stream, device)
+    objective = objective_of(labels, groups, recipe, device)
     parameters = [value for value in network.parameters() if value.requires_grad]
     steps = recipe.epochs * -(-len(labels) // recipe.batch_size)
     optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -49,8 +51,8 @@ def train_classifier(
     for epoch in range(recipe.epochs):
         network.train(recipe.trainable == "all")
         losses = [
-            _step(logits(rows), torch.from_numpy(labels[rows]).to(device), optimizer, schedule)
-            for rows in _batches(len(labels), recipe.batch_size, stream)
+            _step(objective.loss(logits(rows), rows), optimizer, schedule)
+            for rows in _batches(objective.order(stream), recipe.batch_size)
         ]
         accuracy = float((val_logits().argmax(1) == val_labels).mean())
         report(epoch, loss=float(np.mean(losses)), val_average_accuracy=accuracy)
@@ -58,12 +60,8 @@ def train_classifier(
 
 
 def _step(
-    logits: Tensor,
-    labels: Tensor,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    loss: Tensor, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.OneCycleLR
 ) -> float:
-    loss = nn.functional.cross_entropy(logits, labels)
     if not torch.isfinite(loss):
         raise FloatingPointError(f"loss is {loss.item()} at step {schedule.last_epoch}")
     optimizer.zero_grad()
@@ -130,11 +128,10 @@ def hue_rotations(angles: Tensor) -> Tensor:
     return cos * eye - sin * cross + (1 - cos) * torch.outer(axis, axis)
 
 
-def _batches(n: int, size: int, stream: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Shuffled batches; a last batch of one joins its neighbour, since batch norm cannot take it."""
-    order = stream.permutation(n)
-    cuts = list(range(size, n, size))
-    if cuts and n - cuts[-1] == 1:
+def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Batches of these rows; a last batch of one joins its neighbour, since batch norm cannot take it."""
+    cuts = list(range(size, len(order), size))
+    if cuts and len(order) - cuts[-1] == 1:
         cuts.pop()
     return iter(np.split(order, cuts))
 
@@ -150,8 +147,11 @@ def predict(network: Network, images: NDArray[np.uint8], device: str) -> NDArray
     return torch.cat([none, *parts]).numpy()
 
 
-def readable(data: Data, split: str, image_size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The split's images as uint8 (n, size, size, 3) with labels (n,), without those that cannot be read."""
+def readable(
+    data: Data, split: str, image_size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """The split's images as uint8 (n, size, size, 3) with labels (n,) and groups (n,), without those that
+    cannot be read."""
     part = data.split(split)
     rows = data.rows(part.ids)
     images = np.empty((len(rows), image_size, image_size, 3), np.uint8)
@@ -162,4 +162,4 @@ def readable(data: Data, split: str, image_size: int) -> tuple[NDArray[np.uint8]
             good[position] = True
         except (OSError, ValueError):
             continue  # stages that read this image keep it as a failure row with the reason
-    return images[good], part.labels[good]
+    return images[good], part.labels[good], part.groups[good]

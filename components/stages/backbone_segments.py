@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from components.crops import stored_masks
+from components.crops import Outside, stored_masks
 from components.frames import Frame, framed
 from components.models.backbone import Backbone
 from components.segment_stage import SegmentStage
@@ -28,7 +28,8 @@ class BackboneSegments(ColumnStage):
 
     encode: `crop`, one pass per segment over its crop (spec of SEG-MIL-CBM, A4 step 6); `pool`, one pass
     per image, the mean of the feature map under the mask: about S times cheaper.
-    image_size, frame: the square that images become for `pool`, its side in pixels; crops are squashed.
+    image_size, frame: the square that images become for `pool`, its side in pixels; crops are squashed;
+    outside: what is beside the segment in its crop.
     """
 
     backbone: Backbone
@@ -37,6 +38,7 @@ class BackboneSegments(ColumnStage):
     image_size: int
     encode: Literal["crop", "pool"] = "crop"
     frame: Frame = "squash"
+    outside: Outside = "image_mean"
 
     def preparation(self) -> Preparation | None:
         """Crops are cut from the image as it is."""
@@ -50,7 +52,9 @@ class BackboneSegments(ColumnStage):
         def featurise(batch: Batch) -> Rows:
             masks = [stored_masks(batch.inputs["segments"], row) for row in range(len(batch))]
             if self.encode == "crop":
-                features, model_inputs = crop_features(network, batch.images, masks, self.image_size, device)
+                features, model_inputs = crop_features(
+                    network, batch.images, masks, self.image_size, device, self.outside
+                )
             else:
                 features, model_inputs = pool_features(network, batch.images, masks, self.frame, device)
             per_segment = fixed_size_lists(features)

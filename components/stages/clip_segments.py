@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.crops import segment_crops, stored_masks
+from components.crops import Outside, segment_crops, stored_masks
 from components.models.clip import Clip
 from components.segment_stage import SegmentStage
 from components.stage import (
@@ -22,10 +22,14 @@ from components.stage import (
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSegments(ColumnStage):
-    """`embedding`: per segment, in the order of `segments`, a unit vector float32 (D,)."""
+    """`embedding`: per segment, in the order of `segments`, a unit vector float32 (D,).
+
+    outside: what is beside the segment in its crop.
+    """
 
     clip: Clip
     segments: SegmentStage
+    outside: Outside = "image_mean"
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         model = self.clip.load(device)
@@ -35,7 +39,8 @@ class ClipSegments(ColumnStage):
 
             def crops() -> Iterator[NDArray[np.uint8]]:  # of one image at a time: they are large
                 for row, image in enumerate(batch.images):
-                    of_image = segment_crops(image, stored_masks(batch.inputs["segments"], row), model.size)
+                    masks = stored_masks(batch.inputs["segments"], row)
+                    of_image = segment_crops(image, masks, model.size, self.outside)
                     counts.append(len(of_image))
                     yield from of_image
 

@@ -15,6 +15,7 @@ from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts
 from components.stages.concept_layer import ConceptLayer
+from components.stages.each_feature import EachFeature
 
 TOLERANCE = 1e-4  # of the certificate, relative to the objective
 
@@ -37,7 +38,7 @@ class SparsePath(TensorStage):
     """
 
     features: BackboneImages | BackboneMaps | ClipImages
-    layer: ConceptLayer | ClipTexts
+    layer: ConceptLayer | ClipTexts | EachFeature
     interpretability_cutoff: float
     pooling: Pooling
     unit_maps: bool

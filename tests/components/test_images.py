@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.images import SPLITS, DataError, ImageIndex, blocks, decode, inside, resized
+from components.images import SPLITS, DataError, ImageIndex, blocks, decode, inside, resized, stored_in
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)
 
@@ -161,3 +161,33 @@ def test_masks_lie_beside_images():
 def test_blocks_cut_everything_once():
     assert [list(range(7))[block] for block in blocks(7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(blocks(0, 3)) == []
+
+
+def test_a_row_of_an_array_is_an_image(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), np.uint8)
+    np.save(tmp_path / "fog.npy", images)
+    for row in range(3):
+        found = decode(tmp_path / f"fog.npy#{row}")
+        np.testing.assert_array_equal(found, images[row])
+        assert found.flags.writeable
+    assert stored_in(tmp_path / "fog.npy#12") == (tmp_path / "fog.npy", 12)
+    for name in ("fog.npy", "a#1.png", "a.npy#x", "b.npy#1.png"):
+        assert stored_in(tmp_path / name) == (tmp_path / name, None)
+
+
+def test_what_is_no_row_of_images_cannot_be_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 5, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"a\.npy has 3 images, none in row 3"):
+        decode(tmp_path / "a.npy#3")
+    for array in (np.zeros((3, 5, 4, 3)), np.zeros((3, 5, 4), np.uint8), np.zeros((3, 5, 4, 4), np.uint8)):
+        np.save(tmp_path / "a.npy", array)
+        with pytest.raises(ValueError, match="expected uint8"):
+            decode(tmp_path / "a.npy#0")
+    np.save(tmp_path / "a.npy", np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="Python objects"):
+        decode(tmp_path / "a.npy#0")
+    (tmp_path / "a.npy").write_bytes(b"")
+    with pytest.raises(OSError, match="broken array"):
+        decode(tmp_path / "a.npy#0")
+    with pytest.raises(FileNotFoundError):
+        decode(tmp_path / "b.npy#0")

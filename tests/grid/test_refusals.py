@@ -64,7 +64,7 @@ def test_wrong_type(refused: Callable[..., str]) -> None:
 
 def test_unknown_method_data_set_and_segmenter(refused: Callable[..., str]) -> None:
     assert "did you mean 'standard'" in refused(methods=[{"method": "standart"}])
-    assert "there is: toybirds" in refused(datasets=["toybird"])
+    assert "toybirds" in refused(datasets=["toybird"])
     assert "did you mean 'slic'" in refused(methods=[{"method": "seg_mil_cbm", "segmenter": "slick"}])
 
 

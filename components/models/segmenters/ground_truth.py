@@ -1,13 +1,12 @@
 """The data set's own masks: the oracle among the segmenters."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.mask_files import read_mask
 from components.models.segmenter import Segmenter
 from components.stage import ImageRecord
 
@@ -15,7 +14,7 @@ from components.stage import ImageRecord
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth(Segmenter):
     """The object mask and, where the card has them, one mask per part; and what is left, the
-    background. The object's mask overlaps its parts'.
+    background. The object's mask overlaps its parts'; pixels that count nowhere are in none.
 
     An image without a mask file raises FileNotFoundError, so it becomes a failure row.
     """
@@ -25,19 +24,19 @@ class GroundTruth(Segmenter):
     def segment(self, image: NDArray[np.uint8], record: ImageRecord) -> NDArray[np.bool_]:
         if record.mask is None:
             raise FileNotFoundError("the data set's card names no masks")
-        truth = self._read(record.mask, image) > 0
-        found = [truth]
+        truth = _fitting(read_mask(record.mask), image)
+        found = [truth == 1]
         if record.part_mask is not None:
-            parts = self._read(record.part_mask, image)
+            with Image.open(record.part_mask) as file:
+                parts = _fitting(np.asarray(file), image)
             found += [parts == part for part in np.unique(parts[parts > 0])]
         if self.background:
-            found.append(~truth)
+            found.append(truth == 0)
         masks = np.stack(found)
         return masks[masks.any(axis=(1, 2))]
 
-    def _read(self, path: Path, image: NDArray[np.uint8]) -> NDArray[Any]:
-        with Image.open(path) as file:
-            mask = np.asarray(file)
-        if mask.shape != image.shape[:2]:
-            raise ValueError(f"mask {mask.shape} does not fit image {image.shape[:2]}")
-        return mask
+
+def _fitting(mask: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"mask {mask.shape} does not fit image {image.shape[:2]}")
+    return mask

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.linear_model import SGDClassifier
 
 from components.concept_bottleneck import final_layer
@@ -101,3 +102,51 @@ def test_explanations_name_concepts(planted):
     ids = data.split("test").ids[:3]
     for explanation in METHOD.explain(fitted, data, ids):
         assert {c.removeprefix("NOT ").rsplit(" ", 1)[0] for c in explanation.captions} <= set(NAMES)
+
+
+RESIDUAL = replace(METHOD, residual=True)
+
+
+def test_a_residual_that_is_zero_leaves_the_model(planted):
+    """C6."""
+    data, fitted, found = run(planted, replace(RESIDUAL, residual_epochs=0))
+    _, plain, expected = run(planted, METHOD)
+    ids = data.split("test").ids
+    np.testing.assert_array_equal(RESIDUAL.predict(fitted, data, ids), METHOD.predict(plain, data, ids))
+    for (name, split, selection), value in expected.items():
+        assert found[name, split, selection] == pytest.approx(value, nan_ok=True)
+
+
+def test_both_models_are_evaluated(planted):
+    data, fitted, found = run(planted, RESIDUAL)
+    _, _, plain = run(planted, METHOD)
+    test = data.split("test")
+    embeddings = data["features"].array("embedding", test.ids)
+    logits = METHOD.predict(fitted, data, test.ids)
+    logits = logits + embeddings @ fitted.tensors["residual_weight"].T + fitted.tensors["residual_bias"]
+    accuracy = found["average_accuracy", "test", "last"]
+    assert accuracy == pytest.approx((logits.argmax(axis=1) == test.labels).mean())
+    assert found["average_accuracy", "test", "without_residual"] == plain["average_accuracy", "test", "last"]
+    assert found["nec", "train", "last"] == plain["nec", "train", "last"]
+
+
+def test_without_any_weight_the_prior_is_predicted(planted):
+    """C6: at the largest lambda of the path no weight is left, and the bias is the classes' log frequency."""
+    data, fitted, _ = run(planted, METHOD)
+    path = data.tensors("path")
+    assert (path["weight"][0] == 0).all()
+    fitted.tensors |= {"last/weight": path["weight"][0], "last/bias": path["bias"][0]}
+    shares = softmax(METHOD.predict(fitted, data, data.split("test").ids), axis=1)
+    prior = np.bincount(data.split("train").labels) / len(data.split("train").labels)
+    np.testing.assert_allclose(shares, np.broadcast_to(prior, shares.shape), atol=5e-3)
+
+
+def test_a_projection_does_not_depend_on_the_length_of_its_vector(planted):
+    """C6, on the concepts as the published classifier reads them, which are not standardised."""
+    data, fitted, _ = run(planted, PUBLISHED)
+    ids = data.split("test").ids
+    lengths = np.linalg.norm(fitted.tensors["concept_weight"], axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+    e, v = data["features"].array("embedding", ids), 7.5 * planted.texts
+    expected = e @ v.T / np.linalg.norm(v, axis=1)
+    np.testing.assert_allclose(PUBLISHED.concepts(fitted, data, ids), expected, atol=1e-6)

@@ -1,13 +1,21 @@
-"""Which candidate each rule of selection keeps."""
+"""The loss of a batch against its parts, who drops out, and which candidate each rule of selection keeps."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from components.bags import Bags
+from components.methods.seg_mil_cbm import SegMilCbm
 from components.models import mil_training
-from components.models.mil_training import Selection
+from components.models.mil_bags import BagTensors
+from components.models.mil_training import Selection, bag_loss, without_dropped
+from components.models.network import dump_tensors
+from tests import reference
 
 LABELS = np.array([0, 0, 0, 0, 1, 1])
 GROUPS = np.array([0, 0, 0, 0, 1, 1])
@@ -45,3 +53,114 @@ def test_each_rule_keeps_its_first_best(chosen):
 
 def test_a_candidate_that_is_never_right_is_still_one(chosen):
     assert chosen([], []) == {"last": 1, "val_average": 0, "val_worst_group": 0}
+
+
+@given(
+    counts=st.lists(st.integers(1, 6), min_size=1, max_size=8),
+    share=st.sampled_from([0.0, 0.1, 0.5, 0.99, 1 - 1e-12]),
+    seed=st.integers(0, 99),
+)
+def test_dropping_segments_never_empties_a_bag_nor_fills_one(counts, share, seed):
+    valid = torch.arange(6) < torch.tensor(counts)[:, None]
+    kept = without_dropped(valid, share, np.random.default_rng(seed))
+    assert kept.dtype == torch.bool
+    assert kept.any(dim=1).all()
+    assert not (kept & ~valid).any()
+    if share == 0:
+        assert (kept == valid).all()
+
+
+def test_segments_drop_out_as_often_as_asked():
+    """In bags of 20, of which none is ever empty at this share: 5 standard deviations of a binomial."""
+    valid = torch.ones(2000, 20, dtype=bool)
+    dropped = ~without_dropped(valid, 0.2, np.random.default_rng(0))
+    n = valid.numel()
+    assert abs(int(dropped.sum()) - 0.2 * n) < 5 * np.sqrt(n * 0.2 * 0.8)
+    places = dropped.float().mean(dim=0)
+    assert (places - 0.2).abs().max() < 5 * np.sqrt(0.2 * 0.8 / len(valid))
+
+
+def test_the_one_that_stays_is_any():
+    kept = without_dropped(torch.ones(4000, 4, dtype=bool), 1 - 1e-12, np.random.default_rng(0))
+    assert (kept.sum(dim=1) == 1).all()
+    assert (kept.float().mean(dim=0) - 0.25).abs().max() < 5 * np.sqrt(0.25 * 0.75 / 4000)
+
+
+def random_bags(counts, size=5, width=7, n_concepts=4, seed=0):
+    stream = np.random.default_rng(seed)
+    n = len(counts)
+    valid = np.arange(size) < np.array(counts)[:, None]
+    areas = np.where(valid, stream.uniform(0.01, 0.5, valid.shape), 0).astype(np.float32)
+    nothing = np.zeros(valid.shape, np.int64)
+    bags = Bags(np.arange(n), nothing, nothing, np.zeros(valid.shape, np.float32), areas, valid)
+    features = stream.standard_normal((n, size, width)).astype(np.float32) * valid[..., None]
+    similarities = stream.uniform(0.1, 0.3, (n, size, n_concepts)).astype(np.float32) * valid[..., None]
+    labels = stream.integers(0, 3, n)
+    return BagTensors(bags, labels, labels, torch.from_numpy(features), torch.from_numpy(similarities))
+
+
+DATA = SimpleNamespace(card=SimpleNamespace(classes=("a", "b", "c")))
+
+
+def expected_loss(method, head, bags, rows):
+    """L from the head's output, bag by bag and segment by segment, in float64."""
+    output = head(bags.features, bags.valid, bags.areas)
+    entropies, cosines, masses = [], [], []
+    q = head.targets(bags.similarities)
+    for b in rows:
+        label = int(bags.labels[b])
+        logits = output.logits[b].detach().double().numpy()
+        entropies.append(-np.log(reference.softmax(logits)[label]))
+        mass = 0.0
+        for i in range(int(bags.valid[b].sum())):
+            z = output.concepts[b, i].detach().double().numpy()
+            cosines.append(reference.cosine(z, q[b, i].double().numpy()))
+            if bags.background is not None:
+                mass += np.mean(output.attention[b, i].tolist()) * bags.background[b, i].item()
+        masses.append(mass)
+    weighted = method.lambda_concept * np.mean(cosines)
+    return np.mean(entropies) - weighted + method.lambda_background * np.mean(masses)
+
+
+@pytest.mark.parametrize("head_kind", ["v1", "v2"])
+@pytest.mark.parametrize("background", [0.0, 0.7])
+def test_the_loss_is_its_parts(head_kind, background):
+    method = SegMilCbm(head=head_kind, lambda_concept=0.3, lambda_background=background)
+    bags = random_bags([3, 5, 1, 2])
+    if background:
+        shares = torch.rand(4, 5, generator=torch.Generator().manual_seed(0)) * bags.valid
+        bags = replace(bags, background=shares)
+    head = mil_training.new_head(method, DATA, bags, seed=0)
+    rows = torch.tensor([2, 0, 3])
+    loss = bag_loss(method, head, bags, rows, bags.features[rows], np.random.default_rng(0))
+    assert loss.item() == pytest.approx(expected_loss(method, head, bags, rows.tolist()), abs=1e-5)
+
+
+def test_segments_that_drop_out_are_in_no_part_of_the_loss():
+    """As if they had never been in the bags."""
+    method = SegMilCbm(segment_dropout=0.5, lambda_background=1.0)
+    bags = random_bags([5, 4, 3])
+    bags = replace(bags, background=torch.ones(3, 5) * torch.arange(5) / 5)
+    head = mil_training.new_head(method, DATA, bags, seed=0)
+    rows = torch.arange(3)
+    loss = bag_loss(method, head, bags, rows, bags.features, np.random.default_rng(7))
+    kept = without_dropped(bags.valid, 0.5, np.random.default_rng(7))
+    assert (kept != bags.valid).any()
+    fewer = replace(bags, bags=replace(bags.bags, valid=kept.numpy()))
+    without = replace(method, segment_dropout=0.0)
+    same = bag_loss(without, head, fewer, rows, fewer.features, np.random.default_rng(0))
+    assert loss.item() == pytest.approx(same.item(), abs=1e-6)
+    whole = bag_loss(without, head, bags, rows, bags.features, np.random.default_rng(0))
+    assert loss.item() != pytest.approx(whole.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"head": "v1"}, {"pooling": "max"}, {"feature_scaling": "layer_norm"}])
+def test_a_stored_head_gives_the_same_logits(changes):
+    method = replace(SegMilCbm(area_exponent=0.7), **changes)
+    bags = random_bags([3, 5, 1, 2])
+    head = mil_training.new_head(method, DATA, bags, seed=3)
+    fitted = mil_training.Fitted({f"last/{name}": value for name, value in dump_tensors(head).items()})
+    again = mil_training.load_head(method, fitted, "last")
+    assert type(again) is type(head)
+    logits = [mil_training.run_head(one, bags)[0] for one in (head, again)]
+    np.testing.assert_array_equal(*logits)

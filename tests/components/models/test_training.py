@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from components.card import Card
 from components.data import Data
+from components.identity import rng
 from components.images import DataError, ImageIndex
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.backbones.timm import Timm
@@ -48,7 +49,7 @@ def train(data, seed=0, recipe=RECIPE, network=None):
 
 def test_a_separable_problem_is_learnt(data):
     network, steps = train(data)
-    images, labels = readable(data, "val", SIDE)
+    images, labels, _ = readable(data, "val", SIDE)
     assert (predict(network, images, "cpu").argmax(axis=1) == labels).mean() >= 0.95
     assert [step for step, _ in steps] == list(range(5))
     assert steps[-1][1]["loss"] < 0.5 * steps[0][1]["loss"]
@@ -99,10 +100,11 @@ def test_unreadable_images_are_left_out(data):
     for image_id in lost:
         path = data.index.root / f"{image_id}.png"
         path.write_bytes(path.read_bytes()[:40])
-    images, labels = readable(data, "train", SIDE)
+    images, labels, groups = readable(data, "train", SIDE)
     keep = ~np.isin(data.split("train").ids, lost)
     np.testing.assert_array_equal(images, whole[0][keep])
     np.testing.assert_array_equal(labels, whole[1][keep])
+    np.testing.assert_array_equal(groups, whole[2][keep])
     train(data, recipe=Recipe(epochs=1))
 
 
@@ -114,7 +116,7 @@ def test_nothing_to_train_on_is_said(data):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 63, 64, 100])
 def test_batches_hold_every_image_once_and_never_one_alone(size):
-    batches = list(_batches(64, size, np.random.default_rng(0)))
+    batches = list(_batches(np.random.default_rng(0).permutation(64), size))
     np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(64))
     assert min(len(batch) for batch in batches[-1:]) > 1
     assert max(len(batch) for batch in batches) <= size + 1
@@ -162,3 +164,47 @@ def test_library_models_train_whole_or_by_their_head(data, backbone):
         heads = {"head.weight", "head.bias"}
         assert changed == heads if trainable == "head" else changed > heads
         assert ("pool.2.weight" in changed) == (trainable == "all" and "pool.2.weight" in before)
+
+
+def by_hand(data, recipe, seed):
+    """ERM in plain torch: the stream gives a permutation, then each batch's mirroring, in this order."""
+    images, labels, _ = readable(data, "train", SIDE)
+    network = SmallCnn(width=4).build(2, SIDE, seed).to(memory_format=torch.channels_last)
+    stream = rng(seed, "classifier batches")
+    optimizer = torch.optim.AdamW(
+        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    steps = recipe.epochs * 4
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, steps)
+    for _ in range(recipe.epochs):
+        network.train()
+        for rows in np.split(stream.permutation(64), [16, 32, 48]):
+            batch = torch.from_numpy(images[rows]).permute(0, 3, 1, 2)
+            batch = torch.stack(
+                [x.flip(-1) if u < 0.5 else x for x, u in zip(batch, stream.random(16), strict=True)]
+            )
+            logits = network(batch.contiguous(memory_format=torch.channels_last))
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows])).backward()
+            optimizer.step()
+            schedule.step()
+    return network
+
+
+def test_erm_is_plain_shuffled_training(data):
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=1e-2)
+    expected, found = (
+        dump_tensors(by_hand(data, recipe, 4)),
+        dump_tensors(train(data, seed=4, recipe=recipe)[0]),
+    )
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["group_balanced", "group_dro"])
+def test_group_objectives_are_decided_by_the_seed_and_are_not_erm(data, objective):
+    recipe = Recipe(epochs=2, batch_size=16, objective=objective)
+    first, again = (dump_tensors(train(data, recipe=recipe)[0]) for _ in range(2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    erm = dump_tensors(train(data, recipe=Recipe(epochs=2, batch_size=16))[0])
+    assert not np.array_equal(first["head.weight"], erm["head.weight"])

@@ -52,12 +52,33 @@ def test_a_validation_folder_is_taken_as_it_is(root):
     assert (index.splits == "train").sum() == 60
 
 
+def test_releases_that_test_on_their_validation_images_and_name_folders_otherwise(root):
+    (root / "test").rename(root / "val")
+    card = CARD.model_copy(update={"test_folder": "val", "classes": ("boat", "ant"), "folders": ("b", "a")})
+    index = ImageFolder().read(root, card)
+    test = index.splits == "test"
+    assert {path.split("/")[0] for path in index.paths[test]} == {"val"}
+    assert {path.split("/")[0] for path in index.paths[~test]} == {"train"}
+    assert (index.splits == "val").sum() == 6
+    assert index.group_names == ("boat", "ant")
+    assert {
+        (path.split("/")[1], int(label)) for path, label in zip(index.paths, index.labels, strict=True)
+    } == {
+        ("b", 0),
+        ("a", 1),
+    }
+    (root / "val" / "b").rename(root / "val" / "c")
+    with pytest.raises(DataError, match="val/b"):
+        ImageFolder().read(root, card)
+
+
 def test_a_class_without_images_and_a_way_out_are_refused(root, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside") / "x.png"
     Image.new("RGB", (8, 8)).save(outside)
     (root / "train" / "a" / "link.png").symlink_to(outside)
     with pytest.raises(DataError, match="outside"):
         ImageFolder().read(root, CARD)
+    (root / "train" / "a" / "link.png").unlink()
     with pytest.raises(DataError, match="train/c"):
         ImageFolder().read(root, CARD.model_copy(update={"classes": ("a", "b", "c")}))
 

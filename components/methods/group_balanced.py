@@ -1,0 +1,17 @@
+"""ERM on batches in which every group is drawn equally often."""
+
+from dataclasses import dataclass, replace
+
+from components.recipe import Recipe
+from components.trained_classifier import TrainedClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupBalanced(TrainedClassifier):
+    """Resampling by group: it reads the training images' groups. An image may be drawn many times an epoch,
+    which has as many draws as the training split has images.
+    """
+
+    @property
+    def trained_by(self) -> Recipe:
+        return replace(self.recipe, objective="group_balanced")

@@ -1,0 +1,52 @@
+"""Standard, sparse: the elastic-net final layer on a frozen backbone's features, without concepts.
+
+The baseline that LF-CBM and SALF-CBM call so: spec A5, the sparse layer of LF-CBM on standardised features.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from components.card import Card
+from components.concept_bottleneck import ConceptBottleneck
+from components.data import Data
+from components.frames import Frame
+from components.models.backbone import Backbone
+from components.models.backbones.small_cnn import SmallCnn
+from components.recipe import Recipe
+from components.stage import Stage
+from components.stages.backbone_images import BackboneImages
+from components.stages.classifier import classifier_of
+from components.stages.each_feature import EachFeature
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseStandard(ConceptBottleneck):
+    """A final layer as the concept bottleneck models have it, sparse or dense, on features as they are.
+
+    backbone, recipe: without recipe, the backbone's checkpoint as it is, else trained by ERM with the trial's
+    seed and then frozen; frame: what it sees of an image that is no square; clip, vocabulary and template
+    change nothing here.
+    """
+
+    backbone: Backbone = SmallCnn()
+    recipe: Recipe | None = Recipe()
+    frame: Frame = "squash"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe is None and self.backbone.checkpoint is None:
+            raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
+
+    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
+        recipe = self.recipe
+        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
+        features = BackboneImages(
+            backbone=self.backbone, classifier=classifier, image_size=card.image_size, frame=self.frame
+        )
+        return self.with_path(features, EachFeature(features=features))  # type: ignore[arg-type]
+
+    def _fate_of_concepts(self, data: Data) -> dict[str, Any]:
+        """All features are kept, and they have no names."""
+        n_features = len(data.tensors("concept_layer")["embedding"])
+        names = [f"feature {position}" for position in range(n_features)]
+        return {"concepts": names, "dropped": {}, "concept_similarity": None}

@@ -1,0 +1,98 @@
+"""What a reader must know of a trained head beside its accuracies. n bags, N segments, C classes."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data import Data
+from components.method import Metric
+from components.models.mil_bags import BagTensors
+from components.models.mil_explanation import deciding_attention, opposed
+from components.models.mil_head import MilHead, of_class
+from components.models.mil_objects import CONCEPTS, ELSEWHERE, MISSED, ObjectOverlap, object_overlap
+from components.models.mil_targets import best_constant_cosine, concept_cosine
+from components.models.mil_training import run_head
+
+if TYPE_CHECKING:
+    from components.methods.seg_mil_cbm import SegMilCbm
+
+Floats = NDArray[np.floating]
+CONCENTRATED = 0.99  # attention above which one segment decides alone (A9.5)
+
+
+def diagnostics(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors, split: str) -> list[Metric]:
+    """Attention is that of the predicted class; in the reasons, `deciding_attention`.
+
+    concept_cosine, and above what a constant vector reaches (A6); attention_entropy in nats;
+    attention_concentrated: share of bags with an attention above CONCENTRATED (A9.5); whole_image_fallback:
+    share of bags (A9.7), also by group; segments_per_bag.
+    On data sets with masks, over the images that have one, each also by group: attention_on_object, the share
+    of attention that lies on the object (a segment that is half on it counts half); _by_area, what an
+    attention in proportion to areas would have; _excess, the difference (A9.9); object_covered, the share of
+    the object in segments that lie mostly on it; object_best_iou, of one segment; and object_mask, the share
+    of images that have one. Over the wrong ones among these: failures_missed, _elsewhere, _concepts, the
+    share with that reason, of `components.models.mil_objects`.
+    """
+    logits, output = run_head(head, bags)
+    targets = head.targets(bags.similarities)
+    cosine = concept_cosine(output.concepts, targets, bags.valid)
+    constant = best_constant_cosine(targets, bags.valid)
+    predicted, rival = opposed(logits, bags.labels)
+    attention = of_class(output.attention, predicted).numpy()
+    entropy = -(attention * np.log(np.maximum(attention, 1e-12))).sum(axis=1)
+    everywhere = {
+        "concept_cosine": float(cosine),
+        "concept_cosine_above_constant": float(cosine - constant),
+        "attention_entropy": _mean(entropy),
+        "attention_concentrated": _mean(attention.max(axis=1) > CONCENTRATED),
+        "segments_per_bag": _mean(bags.bags.valid.sum(axis=1)),
+    }
+    metrics = [
+        *(Metric(name, value, split) for name, value in everywhere.items()),
+        *_by_group("whole_image_fallback", bags.bags.fallback, bags.groups, data, split),
+    ]
+    overlap = object_overlap(data, bags.bags)
+    if overlap.known.any():
+        metrics += _of_objects(data, bags, overlap, attention, split)
+        reasons = overlap.reasons(deciding_attention(output, predicted, rival), bags.bags.areas)
+        wrong = overlap.known & (predicted.numpy() != bags.labels)
+        for reason in (MISSED, ELSEWHERE, CONCEPTS):
+            shares = np.array(reasons)[wrong] == reason
+            metrics += _by_group(f"failures_{reason}", shares, bags.groups[wrong], data, split)
+    return metrics
+
+
+def _of_objects(
+    data: Data, bags: BagTensors, overlap: ObjectOverlap, attention: Floats, split: str
+) -> list[Metric]:
+    attended, expected = overlap.attended(attention), overlap.expected(bags.bags.areas)
+    values = {
+        "attention_on_object": attended,
+        "attention_on_object_by_area": expected,
+        "attention_on_object_excess": attended - expected,
+        "object_covered": overlap.covered,
+        "object_best_iou": overlap.best_iou,
+    }
+    known = overlap.known
+    metrics = [Metric("object_mask", _mean(known), split)]
+    for name, of_image in values.items():
+        metrics += _by_group(name, of_image[known], bags.groups[known], data, split)
+    return metrics
+
+
+def _by_group(
+    name: str, values: NDArray[np.generic], groups: NDArray[np.int64], data: Data, split: str
+) -> list[Metric]:
+    """The mean of the values (n,) over all bags and over those of each group that occurs."""
+    return [
+        Metric(name, _mean(values), split),
+        *(
+            Metric(name, _mean(values[groups == group]), split, data.index.group_names[group])
+            for group in np.unique(groups)
+        ),
+    ]
+
+
+def _mean(values: NDArray[np.generic]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

@@ -1,0 +1,107 @@
+"""The failures of SEG-MIL-CBM that are worth a look, with their reasons, as pictures."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from components.data import Data
+from components.method import Picture
+from components.models.mil_bags import BagTensors
+from components.models.mil_explanation import deciding_attention, evidence_maps, explain_bags, opposed
+from components.models.mil_faithfulness import chosen_bags
+from components.models.mil_head import MilHead, of_class
+from components.models.mil_objects import object_overlap
+from components.models.mil_training import run_head
+from components.pictures import CAPTION_HEIGHT, HOT, INK, PAPER, SIDE, draw
+
+if TYPE_CHECKING:
+    from components.methods.seg_mil_cbm import SegMilCbm
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A wrong bag: its row, its image; `confidence` is the probability of the class predicted, `reason` one
+    of `components.models.mil_objects`."""
+
+    row: int
+    image_id: int
+    confidence: float
+    reason: str
+
+
+def failures(head: MilHead, data: Data, bags: BagTensors, per_group: int = 1) -> list[Failure]:
+    """Of each group the wrong bags with the highest confidence, at most `per_group`, group by group."""
+    logits, output = run_head(head, bags)
+    predicted, rival = opposed(logits, bags.labels)
+    confidence = torch.from_numpy(logits).double().softmax(dim=1).amax(dim=1).numpy()
+    attention = deciding_attention(output, predicted, rival)
+    reasons = object_overlap(data, bags.bags).reasons(attention, bags.bags.areas)
+    wrong = np.flatnonzero(predicted.numpy() != bags.labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return [
+        Failure(int(row), int(bags.bags.ids[row]), float(confidence[row]), reasons[row])
+        for group in np.unique(bags.groups)
+        for row in wrong[bags.groups[wrong] == group][:per_group]
+    ]
+
+
+def failure_pictures(
+    method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors, per_group: int = 1
+) -> list[Picture]:
+    """The failures as pictures: what `explain_bags` says, drawn, and beneath it where the evidence lies that
+    speaks for the predicted class, and where that for the true one: the difference of both, as a softmax
+    sees no more, by `evidence_maps`; in numbers, the sum over the segments that speak for the class."""
+    found = failures(head, data, bags, per_group)
+    if not found:
+        return []
+    few = chosen_bags(bags, np.array([failure.row for failure in found]))
+    logits, output = run_head(head, few)
+    predicted, true = opposed(logits, few.labels)
+    margins = (of_class(output.evidence, predicted) - of_class(output.evidence, true)).numpy()
+    images = data.images(few.bags.ids)
+    pictures = []
+    for row, explanation in enumerate(explain_bags(method, head, data, few)):
+        image = next(images)
+        margin = np.stack([margins[row], -margins[row]], axis=1)[few.bags.valid[row]]
+        totals = zip((predicted[row], true[row]), margin.clip(0).sum(axis=0), strict=True)
+        captions = [f"for {data.card.classes[y]}: {total:.2f}" for y, total in totals]
+        beneath = draw_evidence(image, evidence_maps(margin, explanation.masks.astype(bool)), captions)
+        group = data.index.group_names[few.groups[row]]
+        caption = f"image {explanation.image_id}, {group}: predicted {explanation.title}"
+        pictures.append(
+            Picture(
+                f"failure-{explanation.image_id}",
+                _stacked(draw(image, explanation), beneath),
+                f"{caption}, confidence {found[row].confidence:.2f}",
+            )
+        )
+    return pictures
+
+
+def draw_evidence(image: Pixels, maps: NDArray[np.float64], captions: list[str]) -> Pixels:
+    """The photograph in grey, once for each map (C, H, W), and over it what is above 0, all on one scale; the
+    captions beneath: uint8 (SIDE + CAPTION_HEIGHT, C SIDE, 3)."""
+    panels = Image.new("RGB", (len(maps) * SIDE, SIDE + CAPTION_HEIGHT), PAPER)
+    pen = ImageDraw.Draw(panels)
+    grey = np.asarray(Image.fromarray(image).convert("L").resize((SIDE, SIDE)), float)[..., None]
+    heats = np.clip(maps, 0, None) / max(float(maps.max()), 1e-12)
+    for panel, (heat, caption) in enumerate(zip(heats, captions, strict=True)):
+        large = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        mixed = grey + (HOT - grey) * 0.65 * np.asarray(large)[..., None]
+        panels.paste(Image.fromarray(mixed.clip(0, 255).astype(np.uint8)), (panel * SIDE, 0))
+        pen.text((panel * SIDE + 6, SIDE + 6), caption, fill=INK)
+    return np.asarray(panels)
+
+
+def _stacked(above: Pixels, below: Pixels) -> Pixels:
+    width = max(above.shape[1], below.shape[1])
+    rows = [
+        np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=PAPER[0]) for p in (above, below)
+    ]
+    return np.concatenate(rows)

@@ -1,0 +1,43 @@
+"""What the concepts of SEG-MIL-CBM's heads are trained towards. B bags, N segments, K concepts."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ConceptTargets(nn.Module):
+    """Targets q (B, N, K) from CLIP cosines (B, N, K).
+
+    `softmax` over concepts at `temperature`; `zscore`: each concept's cosine, standardised by its `mean`
+    and `std` (K,) over the training segments (A6).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, kind: str, temperature: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.kind = kind
+        self.temperature = temperature
+
+    def forward(self, similarities: Tensor) -> Tensor:
+        """The targets of these cosines."""
+        if self.kind == "softmax":
+            return (similarities / self.temperature).softmax(dim=-1)
+        return (similarities - self.mean) / self.std
+
+
+def concept_cosine(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Mean over valid segments of cos(z_i, q_i), in [-1, 1]; L_concept is its negative (A6)."""
+    cosines = nn.functional.cosine_similarity(concepts, targets, dim=-1)
+    return torch.where(valid, cosines, 0.0).sum() / valid.sum()
+
+
+def best_constant_cosine(targets: Tensor, valid: Tensor) -> Tensor:
+    """The mean cosine that one constant vector can reach: the length of the targets' mean direction.
+
+    The concept loss has taught something only above this (A6, the trivial-solution hazard).
+    """
+    units = nn.functional.normalize(targets[valid], dim=-1)
+    return units.mean(dim=0).norm()

@@ -1,0 +1,44 @@
+"""Images with a table `labels.csv`: photographs to test on, none to train on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from components.card import Card
+from components.images import DataError, ImageIndex, inside
+
+TABLE = "labels.csv"
+COLUMNS = ("file", "class_index")
+
+
+class LabelsCsv:
+    """Columns: `file`, the path; `class_index`, the class's position on the card. All images are in the split
+    test; an image's id is its row; the groups are the classes."""
+
+    def read(self, root: Path, card: Card) -> ImageIndex:
+        """The index of `root`; DataError names what is missing, out of range or outside the root."""
+        path = root / TABLE
+        if not path.is_file():
+            raise DataError(f"no {TABLE} in {root}")
+        table = pd.read_csv(path, dtype={"file": str})
+        missing = [name for name in COLUMNS if name not in table.columns]
+        if missing:
+            raise DataError(f"{path} has no column {', '.join(missing)}")
+        if len(table) == 0 or table["file"].isna().any():
+            raise DataError(f"{path}: file is empty in a row, or there is no row")
+        if not table["class_index"].isin(range(len(card.classes))).all():
+            raise DataError(f"{path}: class_index must be 0..{len(card.classes) - 1}")
+        labels = table["class_index"].to_numpy("int64")
+        return ImageIndex(
+            root=root,
+            image_ids=np.arange(len(table), dtype=np.int64),
+            paths=np.array([inside(root, name) for name in table["file"]], dtype=object),
+            labels=labels,
+            groups=labels.copy(),
+            splits=np.full(len(table), "test", dtype=object),
+            classes=card.classes,
+            group_names=card.classes,
+            masks=card.masks,
+            part_masks=card.part_masks,
+        )

@@ -1,0 +1,62 @@
+"""What methods share whose model is a trained classifier stage: they are its evaluation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.card import Card
+from components.data import Data, Ids
+from components.evaluation import accuracy_metrics, predictions_of
+from components.method import LAST, Fitted, Method, Metric, Report
+from components.models.backbone import Backbone
+from components.models.backbones.small_cnn import SmallCnn
+from components.recipe import Recipe
+from components.stage import Stage
+from components.stages.backbone_images import BackboneImages
+from components.stages.classifier import classifier_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedClassifier(Method):
+    """Base of the methods on whole images. The classifier stage trains `backbone` by `trained_by`, on the
+    training split, with the trial's seed; its last epoch is what is evaluated.
+
+    recipe: without an objective, which is the method's.
+    """
+
+    backbone: Backbone = SmallCnn()
+    recipe: Recipe = Recipe()
+
+    def __post_init__(self) -> None:
+        if self.recipe.objective != Recipe().objective:
+            raise ValueError("recipe.objective is the method's own: leave it out")
+
+    @property
+    def trained_by(self) -> Recipe:
+        """The recipe with the method's objective."""
+        return self.recipe
+
+    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
+        classifier = classifier_of(card, self.backbone, self.trained_by, seed)
+        logits = BackboneImages(backbone=self.backbone, classifier=classifier, image_size=card.image_size)
+        return {"classifier": classifier, "logits": logits}
+
+    def fit(self, data: Data, seed: int, report: Report) -> Fitted:
+        return Fitted()
+
+    def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
+        return data["logits"].array("logits", ids)
+
+    def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
+        metrics = []
+        for split in self.evaluated:
+            ids = data.split(split).ids
+            predictions = predictions_of(data, ids, lambda usable: self.predict(fitted, data, usable))
+            metrics += accuracy_metrics(data, split, predictions)
+        return metrics
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The splits that results are of."""
+        return ("val", "test")

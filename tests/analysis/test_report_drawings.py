@@ -1,0 +1,28 @@
+"""Pictures that a method draws itself follow its explanations, at full width."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from analysis.report import write_report
+from grid.results.store import ResultsStore
+from tests.analysis.conftest import fill
+
+
+def test_drawings_follow_explanations_and_a_lost_picture_is_left_out(tmp_path: Path) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    fill(store, tmp_path)
+    left = tmp_path / "salf_cbm-10-0"
+    Image.new("RGB", (30, 8)).save(left / "pictures" / "rules.png")
+    listed = [
+        {"file": "pictures/rules.png", "caption": "global rules: 3 of 4 weights", "wide": True},
+        {"file": "pictures/7.png", "caption": "image 7: a crest", "wide": False},
+        {"file": "pictures/8.png", "caption": "image 8: a file that is gone", "wide": False},
+    ]
+    (left / "pictures.json").write_text(json.dumps(listed))
+    write_report(store, "small", tmp_path / "small.html")
+    page = (tmp_path / "small.html").read_text()
+    assert page.index("image 7: a crest") < page.index("global rules: 3 of 4 weights")
+    assert page.count('<figure class="drawing">') == 1
+    assert "a file that is gone" not in page

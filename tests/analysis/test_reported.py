@@ -1,0 +1,52 @@
+"""Published numbers beside ours, as people and programs get them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from analysis.cli import app
+from grid.results.store import ResultsStore
+from tests.analysis.conftest import SCORES, fill
+
+PUBLISHED = {
+    "paper": "SALF-CBM", "table_name": "Table 1", "row_name": "SALF-CBM", "setting": "sparse", "split": "test",
+    "dataset": "toybirds", "method": "salf_cbm", "metric": "worst_group_accuracy", "selection": "last",
+    "value": 0.75, "std": None, "n": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp("reported")
+    address = f"sqlite:///{folder}/results.db"
+    store = ResultsStore.open(address)
+    fill(store, folder)
+    store.record_references([PUBLISHED, {**PUBLISHED, "dataset": "cub", "method": "eac", "metric": "iou"}])
+    store.close()
+    return address
+
+
+def test_every_configuration_of_the_method_stands_beside_it(url: str) -> None:
+    result = CliRunner().invoke(app, ["reported", "--dataset", "toybirds", "--json", "--results", url])
+    assert result.exit_code == 0, result.output
+    found = {row["knobs"]: row for row in json.loads(result.stdout)}
+    assert set(found) == {"k_top=5", "k_top=10"}
+    for k_top in (5, 10):
+        scores = SCORES["salf_cbm", k_top]
+        mean = sum(scores) / len(scores)
+        assert found[f"k_top={k_top}"]["measured"] == pytest.approx(mean)
+        assert found[f"k_top={k_top}"]["difference"] == pytest.approx(mean - 0.75)
+        assert found[f"k_top={k_top}"]["n"] == 3
+
+
+def test_what_was_not_measured_is_listed_too(url: str) -> None:
+    result = CliRunner().invoke(app, ["reported", "--method", "eac", "--json", "--results", url])
+    (row,) = json.loads(result.stdout)
+    assert (row["reported"], row["measured"], row["difference"], row["n"]) == (0.75, None, None, None)
+    shown = CliRunner().invoke(app, ["reported", "--results", url])
+    assert shown.exit_code == 0
+    lines = shown.stdout.splitlines()
+    assert sum("SALF-CBM, Table 1: SALF-CBM" in line for line in lines) == 3
+    assert any("0.750" in line and "-0.030" in line for line in lines)

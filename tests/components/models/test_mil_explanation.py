@@ -1,0 +1,109 @@
+"""Explanations of bags by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from components.bags import WHOLE_IMAGE
+from components.methods.seg_mil_cbm import SegMilCbm
+from components.models.mil_explanation import evidence_maps, explain_bags, opposed
+from components.models.mil_head import of_class
+from components.models.mil_training import run_head
+from components.models.mil_v1 import MilV1
+from components.models.mil_v2 import MilV2
+from tests.planted_bags import CARD, CONCEPTS, bags_of, data_of, head_of, reading_head
+
+METHOD = SegMilCbm()
+NAMES = CARD.vocabulary()
+WIDTH = CONCEPTS + 1
+every_head = pytest.mark.parametrize("kind", [MilV1, MilV2])
+
+
+def columns(*spans):
+    return np.stack([np.broadcast_to((np.arange(10) >= a) & (np.arange(10) < b), (4, 10)) for a, b in spans])
+
+
+def test_evidence_maps_against_a_loop_over_pixels():
+    stream = np.random.default_rng(0)
+    evidence, masks = stream.standard_normal((5, 3)).astype(np.float32), stream.random((5, 6, 7)) < 0.4
+    found = evidence_maps(evidence, masks)
+    for c in range(3):
+        for y in range(6):
+            for x in range(7):
+                there = [float(evidence[i, c]) for i in range(5) if masks[i, y, x]]
+                assert found[c, y, x] == pytest.approx(sum(there) / len(there) if there else 0, abs=1e-7)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Three bags that `reading_head` reads: what concepts 0 and 1 are is what speaks for class 0 and 1."""
+    features = np.zeros((3, 3, WIDTH))
+    features[0, 0, 0], features[0, 1, 1], features[0, 0, -1] = 6, 3, np.log(2)
+    features[1, :2, 0] = 4
+    features[2, 0, 1] = 2
+    bags = bags_of(features, [3, 2, 1], [0, 1, 1])
+    bags.bags.segments[2, 0] = WHOLE_IMAGE
+    bags.bags.segments[1, :2] = [2, 0]
+    masks = [columns((0, 4), (4, 8), (2, 6))] * 3
+    data = data_of(tmp_path_factory.mktemp("told"), masks, [columns((0, 4))] * 3, bags.labels)
+    return bags, data
+
+
+def test_what_each_segment_says_by_hand(told):
+    bags, data = told
+    first, second, third = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags)
+    np.testing.assert_allclose(first.weights, [0.5, 0.25, 0.25], atol=1e-3)
+    # evidence is attention times concept: 0.5 x 6 for class 0, 0.25 x 3 for class 1
+    assert first.captions[0].startswith(f"landbird +3.00: {NAMES[0]}")
+    assert first.captions[1].startswith(f"waterbird +0.75: {NAMES[1]}")
+    assert first.captions[2].startswith("landbird +0.00: ")
+    assert first.title == "landbird (right)"
+    np.testing.assert_array_equal(first.masks, columns((0, 4), (4, 8), (2, 6)))
+    assert [e.image_id for e in (first, second, third)] == [0, 3, 6]
+    np.testing.assert_array_equal(second.masks, columns((2, 6), (0, 4)))
+    assert third.masks.all()
+    assert third.title == "waterbird (right)"
+
+
+def test_the_title_of_a_wrong_prediction_gives_the_reason(told):
+    bags, data = told
+    wrong = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags)[1]
+    assert wrong.title == "landbird (wrong, is waterbird: it saw the object, the concepts misled)"
+    unknown = data_of(data.index.root / "no masks", [columns((0, 4), (4, 8), (2, 6))] * 3, None, bags.labels)
+    assert (
+        explain_bags(METHOD, reading_head(1.0, CONCEPTS), unknown, bags)[1].title
+        == "landbird (wrong, is waterbird)"
+    )
+    assert (
+        explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags_of(np.zeros((0, 3, WIDTH)), [], []))
+        == []
+    )
+
+
+@every_head
+def test_what_segments_say_adds_up_to_the_margin(told, kind):
+    """Between the predicted class and the one it is told apart from, less the offsets."""
+    bags, data = told
+    head = head_of(kind, WIDTH, CONCEPTS, 2)
+    logits, output = run_head(head, bags)
+    for row, explanation in enumerate(explain_bags(METHOD, head, data, bags)):
+        y = int(logits[row].argmax())
+        margins = []
+        for caption in explanation.captions:
+            name, amount = caption.split(":")[0].rsplit(" ", 1)
+            margins.append(float(amount) if name == CARD.classes[y] else -float(amount))
+        difference = (
+            logits[row, y] - logits[row, 1 - y] - float(output.offset[row, y] - output.offset[row, 1 - y])
+        )
+        assert sum(margins) == pytest.approx(difference, abs=0.006 * len(margins))
+        attention = [of_class(output.attention, torch.full((3,), c))[row].numpy() for c in (0, 1)]
+        places = bags.bags.valid[row]
+        np.testing.assert_allclose(explanation.weights, np.mean(attention, axis=0)[places], atol=1e-6)
+        assert explanation.weights.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_rival_is_the_true_class_or_else_the_runner_up():
+    logits = np.array([[3, 1, 2], [3, 1, 2], [3, 1, 2], [2, 2, 2.0]])
+    predicted, rival = opposed(logits, np.array([0, 1, 2, 0]))
+    assert predicted.tolist() == [0, 0, 0, 0]
+    assert rival.tolist() == [2, 1, 2, 1]

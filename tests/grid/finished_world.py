@@ -1,0 +1,81 @@
+"""A results store with finished trials, made in one process in seconds: no Ray, no MLflow."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from components.data import Data
+from components.stage import ColumnStage, TensorStage
+from grid.datasets import locate, open_data, read
+from grid.plan import Plan, PlannedStage
+from grid.planning import plan_of
+from grid.single import task_of
+from grid.spec import parse_spec
+from grid.trial import run_trial
+from grid.world import World, open_world
+from tests.world import run_map
+
+CLIP = {"checkpoint": "datasets/toybirds/clip"}
+RECIPE = {"epochs": 2, "batch_size": 16}
+CONCEPTS = {
+    "clip": CLIP,
+    "recipe": RECIPE,
+    "steps": 40,
+    "path_length": 4,
+    "path_ratio": 0.1,
+    "lambda_sparse": 0.001,
+    "lambdas": [[0.001]],
+}
+SPEC: dict[str, Any] = {
+    "name": "small",
+    "methods": [
+        {"method": "salf_cbm", **CONCEPTS, "grid_size": 3, "frame": "squash"},
+        {"method": "lf_cbm", **CONCEPTS, "clip_cutoff": -1, "interpretability_cutoff": -1},
+        {"method": "standard", "recipe": RECIPE},
+    ],
+}
+
+
+def finish_trials(root: Path) -> tuple[World, dict[str, str]]:
+    """Runs SPEC on the birds at `root`, and enters one more trial that stays pending, `standard` with another
+    seed; the world, and the trials' ids by method, and `pending`."""
+    world = open_world(None, None)
+    spec = parse_spec({**SPEC, "datasets": [{"name": "toybirds", "root": str(root)}]}, "test")
+    plan = plan_of(spec, [read(locate(spec.datasets[0]), world.hashes)], world)
+    for stage in plan.stages.values():
+        _compute(stage, plan, world)
+    launch = world.results.begin_launch(
+        spec.name, spec=yaml.safe_dump(spec.model_dump(mode="json")), plan={}, command="test"
+    )
+    ids = {trial.method_name: trial.id for trial in plan.trials}
+    world.results.enter(spec.name, [trial.entry() for trial in plan.trials])
+    for trial in plan.trials:
+        attempt = world.results.claim(trial.id, launch)
+        assert attempt is not None
+        report = run_trial(task_of(plan, trial, attempt), trial.dataset, world.store)
+        assert world.results.finish(trial.id, report)
+    again = plan.planner.trial(plan.trials[-1].method, plan.datasets[0], 7)
+    world.results.enter(spec.name, [again.entry()])
+    return world, {**ids, "pending": again.id}
+
+
+def _compute(planned: PlannedStage, plan: Plan, world: World) -> None:
+    store, stage = world.store, planned.stage
+    sorts = {name: isinstance(plan.stages[key].stage, TensorStage) for name, key in planned.inputs.items()}
+    tensors = {n: store.tensors(planned.inputs[n]) for n, is_tensors in sorts.items() if is_tensors}
+    columns = {n: store.column(planned.inputs[n]) for n, is_tensors in sorts.items() if not is_tensors}
+    dataset = plan.datasets[0]
+    if isinstance(stage, TensorStage):
+        data: Data = open_data(dataset, columns=columns, tensors=tensors)
+        store.write_tensors(planned.key, stage.compute(data, "cpu", lambda step, **metrics: None))
+    else:
+        assert isinstance(stage, ColumnStage)
+        assert dataset.index is not None
+        tables, failed = run_map(stage.load(tensors, "cpu"), dataset.index, columns, stage.preparation())
+        assert not failed
+        for table in tables:
+            store.write_part(planned.key, table.append_column("error", pa.nulls(len(table), pa.string())))
+    sort = "tensors" if isinstance(stage, TensorStage) else "column"
+    store.publish(planned.key, {"key": planned.key, "sort": sort, "identity": planned.identity})
