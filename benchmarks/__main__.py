@@ -4,6 +4,7 @@ same run."""
 import sys
 
 from benchmarks import (
+    eac,
     foundation_stages,
     memory,
     results_store,
@@ -12,7 +13,7 @@ from benchmarks import (
     trial_overhead,
 )
 
-ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages, sparse_layer)
+ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages, sparse_layer, eac)
 
 if __name__ == "__main__":
     for benchmark in ALL:

@@ -63,6 +63,12 @@ class Column:
         rows = order[np.searchsorted(stored, ids, sorter=order)]
         return table.take(rows).combine_chunks().select(list(fields))
 
+    def cost(self) -> dict[str, float]:
+        """`model_inputs` and `seconds` of all its images together; empty where that was not kept."""
+        names = [name for name in ("model_inputs", "seconds") if name in self._dataset.schema.names]
+        table = self._dataset.to_table(columns=names)
+        return {name: float(table[name].to_numpy().sum()) for name in names}
+
     def array(self, field: str, ids: Ids) -> NDArray[Any]:
         """A field of fixed-size lists as (n, D)."""
         return matrix(self.read(ids, [field])[field])
@@ -115,6 +121,12 @@ class Data:
         """Which of the ids every column has: bool (n,)."""
         present = [np.isin(ids, column.ids) for column in self._columns.values()]
         return np.logical_and.reduce(present) if present else np.ones(len(ids), dtype=bool)
+
+    def failed(self, ids: Ids) -> NDArray[np.bool_]:
+        """Which of the ids some stage could not process: bool (n,). One that a sample leaves out did not
+        fail, nor is it usable."""
+        failed = [np.isin(ids, list(column.failures)) for column in self._columns.values()]
+        return np.logical_or.reduce(failed) if failed else np.zeros(len(ids), dtype=bool)
 
     def images(self, ids: Ids) -> Iterator[NDArray[np.uint8]]:
         """The decoded images, uint8 (H, W, 3), one after the other; OSError if one cannot be read."""

@@ -43,7 +43,8 @@ def union(counts: Sequence[bytes], height: int, width: int) -> bytes:
 
 def areas(counts: Sequence[bytes], height: int, width: int) -> NDArray[np.int64]:
     """Pixels of each mask: (S,)."""
-    return np.asarray(coco.area(_runs(counts, height, width)), dtype=np.int64).reshape(-1)
+    runs = _runs(counts, height, width)  # one by one: of more than 255 at once, pycocotools overflows
+    return np.array([coco.area(run) for run in runs], dtype=np.int64)
 
 
 def boxes(counts: Sequence[bytes], height: int, width: int) -> NDArray[np.float64]:

@@ -146,7 +146,8 @@ def run_stages(stages: Mapping[str, Stage], card: Card, index: ImageIndex, folde
         if isinstance(stage, TensorStage):
             return stage.compute(Data(card, index, columns, tensors), "cpu", lambda step, **metrics: None)
         assert isinstance(stage, ColumnStage)
-        tables, failures = run_map(stage.load(tensors, "cpu"), index, columns, stage.preparation())
+        images = index if stage.sample is None else stage.sample.of(index)
+        tables, failures = run_map(stage.load(tensors, "cpu"), images, columns, stage.preparation())
         return column(folder / f"{stage.kind}-{len(done)}", tables, failures)
 
     results = {name: result(stage) for name, stage in stages.items()}

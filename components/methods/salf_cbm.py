@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
-from PIL import Image
 
 from components.card import Card
 from components.concept_bottleneck import final_layer
 from components.concept_maps import ConceptHead, concept_heatmap
 from components.concept_segmentation import concept_segmentation_metrics
 from components.data import Data, Ids
-from components.frames import Frame, frame_box, framed
+from components.frames import Frame, framed
+from components.heat import unframed
 from components.localisation import pointing_metrics
 from components.method import LAST, Fitted, Metric, Picture
 from components.models.concept_pooling import Pool, Pooling
@@ -182,13 +182,4 @@ class SalfCbm(TrainedConceptBottleneck):
     ) -> NDArray[np.float32]:
         """The raw maps, up-sampled; outside of the frame they have their least value."""
         heats = [concept_heatmap(maps, int(concept), side, middles=self.middles(side)) for concept in shown]
-        return np.stack([_unframed(heat, size, self.frame) for heat in heats])
-
-
-def _unframed(heat: NDArray[np.floating], size: Size, frame: Frame) -> NDArray[np.float32]:
-    """A heatmap (S, S) of the frame as one of the image (H, W)."""
-    left, top, right, bottom = (round(edge) for edge in frame_box(*size, len(heat), frame))
-    whole = np.full(size, heat.min(), np.float32)
-    resized = Image.fromarray(heat.astype(np.float32)).resize((right - left, bottom - top))
-    whole[top:bottom, left:right] = np.asarray(resized)
-    return whole
+        return np.stack([unframed(heat, size, self.frame) for heat in heats])

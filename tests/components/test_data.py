@@ -87,3 +87,13 @@ def test_images_and_labels_belong_to_their_ids(index):
         np.testing.assert_array_equal(image, decode(index.root / path))
     assert index.labels[data.rows(ids)].tolist() == [int(index.paths[row][0]) for row in (5, 0, 7)]
     assert len(data.split("nowhere").ids) == 0
+
+
+def test_an_image_that_is_in_no_sample_has_not_failed(tmp_path):
+    index = WaterbirdsCsv().read(draw_waterbirds(tmp_path / "data", per_group=1), CARD)
+    ids = index.image_ids
+    few = column(tmp_path / "few", [pa.table({"image_id": ids[:4], "x": [1.0] * 4})], {int(ids[4]): "broken"})
+    data = Data(CARD, index, {"few": few})
+    assert data.failed(ids).tolist() == [i == ids[4] for i in ids]
+    assert data.usable(ids).tolist() == [i in ids[:4] for i in ids]
+    assert not Data(CARD, index).failed(ids).any()

@@ -55,3 +55,12 @@ def test_unions_and_one_against_many(m):
     np.testing.assert_array_equal(masks.decode([masks.union(counts, *size)], *size)[0], m.any(axis=0))
     expected = [reference.iou(m[0], other) for other in m[1:]]
     np.testing.assert_allclose(masks.iou_with(counts[0], counts[1:], *size), expected, atol=1e-12)
+
+
+def test_an_image_may_have_hundreds_of_masks():
+    found = np.random.default_rng(0).random((400, 9, 7)) < 0.3
+    counts = masks.encode(found)
+    np.testing.assert_array_equal(masks.areas(counts, 9, 7), found.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(masks.decode(counts, 9, 7), found)
+    assert masks.boxes(counts, 9, 7).shape == (400, 4)
+    assert masks.iou(counts, 9, 7).shape == (400, 400)

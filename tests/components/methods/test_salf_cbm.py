@@ -131,15 +131,15 @@ def test_heatmaps_are_the_maps_up_sampled_from_the_circles(data, fitted, kind):
 
 
 def test_a_centre_crop_shows_nothing_beside_the_crop():
-    from components.methods.salf_cbm import _unframed
+    from components.heat import unframed
 
     heat = np.linspace(-1, 1, 100).reshape(10, 10)
-    whole = _unframed(heat, (20, 40), "center_crop")
+    whole = unframed(heat, (20, 40), "center_crop")
     assert whole.shape == (20, 40)
     assert (whole[:, :10] == -1).all()
     assert (whole[:, 30:] == -1).all()
     assert whole[19, 29] == pytest.approx(1, abs=0.1)
-    assert (np.diff(_unframed(heat, (20, 40), "squash")[10]) >= 0).all()
+    assert (np.diff(unframed(heat, (20, 40), "squash")[10]) >= 0).all()
 
 
 def test_mean_pooling_is_lf_cbms_function_class(planted, data):

@@ -1,0 +1,75 @@
+"""Explain Any Concept (EAC): the masks of an image that a classifier's decision rests on, by their values in
+a game that a small surrogate plays. Steps and defaults: its spec, part E.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from components.attribution_method import AttributionMethod
+from components.card import Card
+from components.data import Data
+from components.method import Explanation, Fitted
+from components.shapley import MAX_PLAYERS, Choice, Draw, Sizes, Value, chosen
+from components.stages.coalitions import Coalitions
+from components.stages.mask_values import Estimator, MaskValues, check_estimator, mask_values
+from components.surrogate import Surrogate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eac(AttributionMethod):
+    """n_coalitions, sizes, draw, exact_up_to: of an image's masks, see the stage `coalitions`;
+    surrogate, value, estimator, n_samples: what a mask counts for, see the stage `mask_values`;
+    explanation, top_k, share: which masks are shown as the explanation, see `components.shapley.chosen`.
+    """
+
+    n_coalitions: Annotated[int, Ge(1)] = 2500
+    sizes: Sizes = "bernoulli"
+    draw: Draw = "independent"
+    exact_up_to: Annotated[int, Ge(0), Le(MAX_PLAYERS)] = 0
+    surrogate: Surrogate | None = Surrogate()
+    value: Value = "banzhaf"
+    estimator: Estimator = "sobol"
+    n_samples: Annotated[int, Ge(1)] = 8192
+    explanation: Choice = "top"
+    top_k: Annotated[int, Ge(1)] = 3
+    share: Annotated[float, Gt(0), Le(1)] = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_estimator(self.surrogate, self.value, self.estimator)
+
+    def ranking(self, card: Card, seed: int) -> MaskValues:
+        coalitions = Coalitions(
+            **self.target(card, seed),
+            segments=self.segments(),
+            n_coalitions=self.n_coalitions,
+            sizes=self.sizes,
+            draw=self.draw,
+            exact_up_to=self.exact_up_to,
+            fill=self.fill,
+            min_pixels=self.min_pixels,
+            max_masks=self.max_masks,
+            all_classes=self.surrogate is not None and self.surrogate.loss == "all_classes",
+            seed=seed,
+        )
+        return mask_values(
+            coalitions,
+            surrogate=self.surrogate,
+            value=self.value,
+            estimator=self.estimator,
+            n_samples=self.n_samples,
+            seed=seed,
+        )
+
+    def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
+        """The masks that make up the explanation, best first, with their values."""
+        return [self._shortened(whole) for whole in super().explain(fitted, data, image_ids)]
+
+    def _shortened(self, whole: Explanation) -> Explanation:
+        kept = chosen(whole.weights, self.explanation, self.top_k, self.share)
+        captions = tuple(np.array(whole.captions)[kept].tolist())
+        return replace(whole, masks=whole.masks[kept], weights=whole.weights[kept], captions=captions)

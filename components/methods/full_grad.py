@@ -1,0 +1,16 @@
+"""FullGrad (Srinivas and Fleuret 2019), judged by insertion and deletion."""
+
+from dataclasses import dataclass
+
+from components.attribution_method import AttributionMethod
+from components.card import Card
+from components.models.attributions import full_grad
+from components.stages.heatmaps import Heatmaps
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullGrad(AttributionMethod):
+    """Its heatmaps: `components/models/attributions/full_grad.py`. It has no knobs of its own."""
+
+    def ranking(self, card: Card, seed: int) -> Heatmaps:
+        return Heatmaps(**self.target(card, seed), attribution=full_grad.FullGrad())

@@ -1,0 +1,108 @@
+"""What a classifier makes of images of which only some masks are shown.
+
+n masks of an image, m coalitions of them, r regions: pixels that lie in exactly the same masks. H W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from components.fill import Fill
+from components.masks import FRAME
+from components.models.network import Network
+
+SIGMA = 5.0  # of the blur, in pixels of a 224 frame; it ends after one sigma, so that it is 11 pixels wide
+AT_ONCE = {"cpu": 16, "cuda": 256}  # masked images of one forward pass; more of them are slower on a CPU
+
+
+@dataclass(frozen=True)
+class MaskedImage:
+    """An image and what stands for its hidden pixels, uint8 (H, W, 3); the region of each pixel, int64
+    (H, W); which regions each of m pictures shows, bool (m, r)."""
+
+    image: NDArray[np.uint8]
+    filling: NDArray[np.uint8]
+    region: NDArray[np.int64]
+    shown: NDArray[np.bool_]
+
+
+def filling(network: Network, image: NDArray[np.uint8], fill: Fill) -> NDArray[np.uint8]:
+    """What stands for hidden pixels of an image (H, W, 3): a picture of its shape. The mean colour is the
+    grey level next to it."""
+    if fill == "black":
+        return np.zeros_like(image)
+    if fill == "mean":
+        colour = (network.mean.reshape(3) * 255).round().to(torch.uint8).cpu().numpy()
+        return np.broadcast_to(colour, image.shape)
+    scale = image.shape[0] / FRAME
+    blurred = gaussian_filter(image.astype(np.float32), (SIGMA * scale, SIGMA * scale, 0), truncate=1)
+    return blurred.round().astype(np.uint8)
+
+
+def regions(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The region of each pixel, (H, W), and which masks (r, n) each region lies in, of masks (n, H, W)."""
+    n, height, width = masks.shape
+    flat = np.concatenate([masks.reshape(n, height * width), np.zeros((1, height * width), bool)])
+    codes = np.ascontiguousarray(np.packbits(flat, axis=0).T)
+    keys, region = np.unique(codes.view(f"V{codes.shape[1]}").reshape(-1), return_inverse=True)
+    members = np.unpackbits(keys.view(np.uint8).reshape(len(keys), -1), axis=1)[:, :n]
+    return region.reshape(height, width), members.astype(bool)
+
+
+def shown_regions(coalitions: NDArray[np.bool_], members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which regions (m, r) the union of each coalition's masks shows."""
+    return (coalitions.astype(np.float32) @ members.T.astype(np.float32)) > 0
+
+
+def probabilities(
+    network: Network, images: Sequence[MaskedImage], device: str
+) -> Iterator[NDArray[np.float32]]:
+    """Of all classes, (m, C), for one image after the other. Forward passes are full across images."""
+    counts = [len(image.shown) for image in images]
+    parts: list[NDArray[np.float32]] = []
+    for block in _blocks(counts, AT_ONCE[device.partition(":")[0]]):
+        found = _forward(network, [_pictures(images[place], rows, device) for place, rows in block])
+        for place, rows in block:
+            length = rows.stop - rows.start
+            parts.append(found[:length])
+            found = found[length:]
+            if rows.stop == counts[place]:
+                yield np.concatenate(parts)
+                parts = []
+
+
+@torch.inference_mode()
+def _forward(network: Network, pictures: list[Tensor]) -> NDArray[np.float32]:
+    return network(torch.cat(pictures).permute(0, 3, 1, 2)).softmax(dim=1).cpu().numpy()
+
+
+def _blocks(counts: Sequence[int], size: int) -> Iterator[list[tuple[int, slice]]]:
+    """Cuts counts[0] + counts[1] + ... rows in blocks of `size`: which rows of which image each has."""
+    block: list[tuple[int, slice]] = []
+    free = size
+    for place, count in enumerate(counts):
+        start = 0
+        while start < count:
+            stop = min(count, start + free)
+            block.append((place, slice(start, stop)))
+            free -= stop - start
+            start = stop
+            if free == 0:
+                yield block
+                block, free = [], size
+    if block:
+        yield block
+
+
+def _pictures(image: MaskedImage, rows: slice, device: str) -> Tensor:
+    """Pictures uint8 (m, H, W, 3): the arithmetic is on grey levels, before any normalisation."""
+    shown = torch.from_numpy(image.shown[rows]).to(device)
+    region = torch.from_numpy(image.region.reshape(-1)).to(device)
+    visible = shown[:, region].view(len(shown), *image.region.shape, 1)
+    own, hidden = torch.tensor(image.image, device=device), torch.tensor(image.filling, device=device)
+    return torch.where(visible, own, hidden)

@@ -1,0 +1,86 @@
+"""Which pixels speak for the class that a network predicts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components.data import Column
+from components.frames import Frame, framed
+from components.models.attribution import Attribution
+from components.models.backbone import Backbone
+from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
+from components.stages.classifier import Classifier, load_target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmaps(ColumnStage):
+    """`label` int32, the predicted class; `probability` float32 of it; `heatmap` float16 (S S,), row by row
+    of the square, larger is more evidence, scaled so that its largest absolute value is 1; `scale` float32,
+    what that was: `heatmap * scale` is the attribution's own. Where nothing speaks for the class all are 0.
+
+    backbone: computes in fp32, whatever its precision elsewhere: gradients and relevances need it;
+    classifier: whose weights it has; None: its own checkpoint's, and its own head;
+    image_size, frame: the square that images become, S pixels a side.
+
+    An image with a logit or a heatmap that is not finite fails.
+    """
+
+    backbone: Backbone
+    classifier: Classifier | None
+    image_size: int
+    frame: Frame = "squash"
+    attribution: Attribution
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone", replace(self.backbone, precision="fp32"))
+
+    @property
+    def batch_size(self) -> int:
+        return 16
+
+    def preparation(self) -> Preparation:
+        return partial(framed, size=self.image_size, frame=self.frame)
+
+    def describe(self, column: Column) -> dict[str, float]:
+        """The share of heatmaps that say nothing."""
+        scales = column.read(column.ids, ["scale"])["scale"].to_numpy()
+        return {"empty_share": float((scales == 0).mean()) if len(scales) else 0.0}
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        import torch
+
+        from components.models.network import to_pixels
+
+        network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
+        self.attribution.check(network)
+        passes = 0
+
+        def count(trunk: Any, inputs: tuple[torch.Tensor]) -> None:
+            nonlocal passes
+            passes += len(inputs[0])
+
+        network.trunk.register_forward_pre_hook(count)
+
+        def explain(batch: Batch) -> Rows:
+            before, images = passes, np.stack(batch.images)
+            with torch.no_grad():  # what a network keeps of inference mode has no gradients
+                probabilities = network(to_pixels(images, device)).softmax(1)
+                probability, label = (x.cpu().numpy() for x in probabilities.max(1))
+            if not np.isfinite(probability).all():
+                raise ValueError("a logit is not finite")
+            heatmaps = self.attribution.explain(network, images, label).reshape(len(batch), -1)
+            scale = np.abs(heatmaps).max(axis=1)
+            scaled = heatmaps / np.where(scale > 0, scale, 1)[:, None]
+            columns = {
+                "label": pa.array(label.astype(np.int32)),
+                "probability": pa.array(probability),
+                "heatmap": fixed_size_lists(scaled.astype(np.float16)),
+                "scale": pa.array(scale),
+            }
+            return Rows(columns, passes - before)
+
+        return explain

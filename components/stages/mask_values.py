@@ -1,0 +1,173 @@
+"""How much each mask of an image counts for the classifier's decision: EAC and its alternatives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from components import shapley
+from components.identity import rng
+from components.models.backbone import Backbone
+from components.shapley import Floats, Value
+from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors
+from components.stages.classifier import Classifier, load_target
+from components.stages.coalitions import Bits, Coalitions, stored_bits
+from components.surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from components.models.network import Network
+    from components.models.surrogate import Head, SoftmaxGame
+
+Estimator = Literal["sobol", "shared", "official", "permutation", "kernel", "exact"]
+LEAST_HELD_OUT = 3  # coalitions that a share of explained variance can be told of
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskValues(ColumnStage):
+    """`masks`: list of int32, as in `coalitions`; `values`: list of float32, of each of them, larger is more
+    evidence for `label` int32, the predicted class. `surrogate_r2` float32: share of the variance of the
+    probabilities of held-out coalitions that the surrogate explains; null without surrogate, with fewer than
+    LEAST_HELD_OUT of them, and where they do not vary.
+
+    surrogate: the game whose values are estimated, trained on the coalitions but for the first n (E1 step 6),
+    which are held out, unless the image has all 2^n; null: the values directly, by regression on the
+    classifier's probabilities;
+    value: `banzhaf`, which EAC's code estimates, or `shapley` (E2);
+    estimator: see `components.shapley`; `sobol` is `shared` with a Sobol sequence, which needs a tenth of the
+    samples or less; `exact` refuses images with more than 20 masks, `permutation` knows Shapley values only,
+    and without surrogate it must be `kernel`;
+    n_samples: coalitions; `official`: for each mask; `permutation`: orders of the masks; with `sobol` a power
+    of two is best.
+    """
+
+    DECODES: ClassVar[bool] = False
+
+    coalitions: Coalitions
+    backbone: Backbone
+    classifier: Classifier | None
+    surrogate: Surrogate | None = Surrogate()
+    value: Value = "banzhaf"
+    estimator: Estimator = "sobol"
+    n_samples: Annotated[int, Ge(1)] = 8192
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_estimator(self.surrogate, self.value, self.estimator)
+        every_class = self.surrogate is not None and self.surrogate.loss == "all_classes"
+        if every_class and not self.coalitions.all_classes:
+            raise ValueError("surrogate.loss: all_classes needs coalitions with all_classes: true")
+
+    @property
+    def batch_size(self) -> int:
+        """Images are taken one after the other."""
+        return 16
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        head = None
+        if self.surrogate is not None:
+            size = self.coalitions.image_size
+            head = _head(load_target(self.backbone, self.classifier, tensors, size, device))
+
+        def explain(batch: Batch) -> Rows:
+            rows = batch.inputs["coalitions"].to_pylist()
+            found = [
+                self._values(row, head, record.image_id)
+                for row, record in zip(rows, batch.records, strict=True)
+            ]
+            columns = {
+                "label": pa.array([row["label"] for row in rows], pa.int32()),
+                "masks": pa.array([row["masks"] for row in rows], pa.list_(pa.int32())),
+                "values": pa.array([values.tolist() for values, _ in found], pa.list_(pa.float32())),
+                "surrogate_r2": pa.array([r2 for _, r2 in found], pa.float32()),
+            }
+            return Rows(columns, 0)
+
+        return explain
+
+    def _values(
+        self, row: Mapping[str, Any], head: "Head | None", image_id: int
+    ) -> tuple[Floats, float | None]:
+        """The values of an image's masks and the surrogate's share of explained variance."""
+        n = len(row["masks"])
+        if n == 0:
+            return np.zeros(0), None
+        bits, worth = stored_bits(row["bits"], n), np.asarray(row["probabilities"], np.float64)
+        if head is None:
+            sizes = "bernoulli" if self.coalitions.complete(n) else self.coalitions.sizes
+            weight = shapley.regression_weights(bits, self.value, sizes)
+            ends = np.array([row["empty"], row["union"]], np.float64)
+            return shapley.regression(bits, worth, weight, ends, self.value), None
+        held_out = 0 if self.coalitions.complete(n) else n
+        if len(bits) <= held_out:
+            raise ValueError(f"{len(bits)} coalitions of {n} masks, of which the first {n} are held out")
+        game = self._fitted(bits[held_out:], row, head, held_out, image_id)
+        r2 = _explained(worth[:held_out], game(bits[:held_out]))
+        return self._estimate(game, n, rng(self.seed, "values", image_id)), r2
+
+    def _fitted(
+        self, bits: Bits, row: Mapping[str, Any], head: "Head", held_out: int, image_id: int
+    ) -> "SoftmaxGame":
+        from components.models.surrogate import fit_surrogate
+
+        assert self.surrogate is not None
+        targets: NDArray[np.floating] = np.asarray(row["probabilities"], np.float32)
+        if self.surrogate.loss == "all_classes":
+            targets = np.frombuffer(row["class_probabilities"], np.float16).reshape(len(targets), -1)
+        stream = rng(self.seed, "surrogate", image_id)
+        return fit_surrogate(bits, targets[held_out:], head, int(row["label"]), self.surrogate, stream)
+
+    def _estimate(self, game: "SoftmaxGame", n: int, stream: np.random.Generator) -> Floats:
+        match self.estimator:
+            case "exact":
+                return shapley.exact(game, n, self.value)
+            case "permutation":
+                return shapley.permutation(game, n, self.n_samples, stream)
+            case "kernel":
+                return shapley.kernel(game, n, self.value, self.n_samples, stream)
+            case "official":
+                return shapley.official(game, n, self.value, self.n_samples, stream)
+            case "shared":
+                return shapley.shared(game, n, self.value, self.n_samples, stream)
+            case "sobol":
+                return shapley.shared(game, n, self.value, self.n_samples, stream, "sobol")
+
+
+def check_estimator(surrogate: Surrogate | None, value: Value, estimator: Estimator) -> None:
+    """Raises ValueError for what does not go together."""
+    if surrogate is None and estimator != "kernel":
+        raise ValueError(f"without surrogate, estimator must be kernel, not {estimator}")
+    if estimator == "permutation" and value != "shapley":
+        raise ValueError("estimator: permutation estimates Shapley values; value must be shapley")
+
+
+def mask_values(coalitions: Coalitions, **knobs: Any) -> MaskValues:
+    """The stage that values the masks of these coalitions, by the last layer of the classifier that they were
+    shown to."""
+    backbone = replace(coalitions.backbone, precision="fp32")  # a last layer is
+    return MaskValues(coalitions=coalitions, backbone=backbone, classifier=coalitions.classifier, **knobs)
+
+
+def _head(network: "Network") -> "Head":
+    """Its last layer. Raises ValueError for one that is neither linear nor absent."""
+    import torch
+    from torch import nn
+
+    from components.models.surrogate import Head
+
+    layer, device = network.head, network.mean.device
+    if isinstance(layer, nn.Identity):
+        return Head(None, torch.zeros(network.width, device=device))
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(f"the classifier's last layer is {type(layer).__name__}, not linear")
+    weight = layer.weight.detach().float()
+    return Head(weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().float())
+
+
+def _explained(truth: Floats, found: Floats) -> float | None:
+    """1 - sum of squared errors by that of the deviations from the mean."""
+    spread = np.sum((truth - truth.mean()) ** 2) if len(truth) >= LEAST_HELD_OUT else 0.0
+    return float(1 - np.sum((truth - found) ** 2) / spread) if spread > 0 else None

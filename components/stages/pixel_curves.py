@@ -1,0 +1,77 @@
+"""What a classifier sees of images whose pixels are put in, or taken away, in the order of a heatmap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Gt
+from numpy.typing import NDArray
+
+from components.frames import Frame, framed
+from components.heat import Heat, heat_of
+from components.identity import rng
+from components.masks import in_image_pixels
+from components.models.backbone import Backbone
+from components.segment_stage import SegmentStage
+from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors
+from components.stages.classifier import Classifier, load_target
+from components.stages.mask_curves import curve_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCurves(ColumnStage):
+    """As RISE (Petsiuk et al., BMVC 2018; spec of EAC, F4). Of the class that the classifier gives the whole
+    image, `label` int32, with the `probability` float32; and for n steps lists of n + 1 float32, before the
+    first and after each: `insertion`, the class's probability when the hottest pixels so far are put into the
+    blurred image; `deletion`, when they are put to the mean colour.
+
+    ranking: `heatmaps`, and no segments; or `mask_values` of `segments`, see `heat_of`; equal pixels come in
+    random order, the same in both curves and wherever the stage runs;
+    pixels_per_step: of a 224 frame, at least one of the image; the last step has what is left.
+    """
+
+    backbone: Backbone
+    classifier: Classifier | None
+    image_size: int
+    frame: Frame = "squash"
+    segments: SegmentStage | None
+    ranking: ColumnStage
+    pixels_per_step: Annotated[float, Gt(0)] = 224.0
+
+    @property
+    def batch_size(self) -> int:
+        return 16  # each is dozens to hundreds of pictures
+
+    def preparation(self) -> Preparation:
+        return partial(framed, size=self.image_size, frame=self.frame)
+
+    def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
+        from components.models.masked_images import MaskedImage, filling, probabilities
+
+        network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
+
+        def curves(batch: Batch) -> Rows:
+            pictures = []
+            for row, image in enumerate(batch.images):
+                ranking, segments = batch.inputs["ranking"], batch.inputs.get("segments")
+                heat = heat_of(ranking, segments, row, self.image_size, self.frame)
+                step = self._steps(heat, batch.records[row].image_id)
+                n = int(step.max()) + 1
+                put = np.tri(n + 1, n, -1, dtype=bool)  # after k steps, those before the k-th
+                pictures.append(MaskedImage(image, filling(network, image, "blur"), step, put))
+                pictures.append(MaskedImage(image, filling(network, image, "mean"), step, ~put))
+            found = list(probabilities(network, pictures, device))
+            both = [np.concatenate(pair) for pair in zip(found[::2], found[1::2], strict=True)]
+            return Rows(curve_columns(both), sum(len(picture.shown) for picture in pictures))
+
+        return curves
+
+    def _steps(self, heat: Heat, image_id: int) -> NDArray[np.int64]:
+        """In which step each pixel (S, S) comes."""
+        a_step = max(1, round(in_image_pixels(self.pixels_per_step, self.image_size, self.image_size, "224")))
+        ties = rng(0, "ties of pixels", image_id).random(heat.size)
+        rank = np.empty(heat.size, np.int64)
+        rank[np.lexsort((ties, -heat.reshape(-1)))] = np.arange(heat.size)
+        return (rank // a_step).reshape(heat.shape)

@@ -1,0 +1,118 @@
+"""Insertion and deletion by pixels, on a classifier that counts red."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from components.models.segmenters.slic import Slic
+from components.stage import Batch, ColumnStage, ImageRecord, fixed_size_lists
+from components.stages.pixel_curves import PixelCurves
+from components.stages.segments import Segments
+from tests.planted_classifier import Red
+from tests.world import segment_columns
+
+SIDE = 48  # in which the blur reaches one pixel
+A_PIXEL = 224**2 / SIDE**2  # of the 224 frame
+OBJECT = np.zeros((SIDE, SIDE), bool)
+OBJECT[6:18, 8:20] = True
+IMAGE = np.where(OBJECT[..., None], (255, 0, 0), (0, 200, 0)).astype(np.uint8)
+
+
+class Ranking(ColumnStage):
+    """Stands for the stage whose columns a test gives."""
+
+
+def run(heat, steps_of=1, image=IMAGE, image_id=3, segments=None):
+    stage = PixelCurves(
+        backbone=Red(),
+        classifier=None,
+        image_size=len(image),
+        segments=None if segments is None else Segments(segmenter=Slic()),
+        ranking=Ranking(),
+        pixels_per_step=steps_of * A_PIXEL,
+    )
+    ranking = heat if isinstance(heat, dict) else {"heatmap": fixed_size_lists(heat.reshape(1, -1))}
+    inputs = {"ranking": pa.table(ranking)}
+    if segments is not None:
+        inputs["segments"] = pa.table(segment_columns([segments]))
+    rows = stage.load({}, "cpu")(Batch([ImageRecord(image_id, Path("none"))], [image], inputs))
+    (row,) = pa.table(rows.columns).to_pylist()
+    return row, rows.model_inputs
+
+
+def probability(picture):
+    network = Red().build(None, SIDE, 0).eval()
+    with torch.inference_mode():
+        return network(torch.from_numpy(picture).permute(2, 0, 1)[None]).softmax(1)[0, 1].item()
+
+
+def test_a_perfect_heatmap_deletes_the_evidence_in_the_objects_area():
+    row, _ = run(OBJECT.astype(np.float16), steps_of=6)
+    steps = int(OBJECT.sum()) // 6
+    least = min(row["deletion"])
+    assert np.flatnonzero(np.isclose(row["deletion"], least, atol=1e-6))[0] == steps
+    assert row["deletion"][steps] == pytest.approx(1 / (1 + np.exp(0.8)), abs=1e-5), "gain x threshold"
+    assert len(row["deletion"]) == SIDE**2 // 6 + 1
+    inverse, _ = run((~OBJECT).astype(np.float16), steps_of=6)
+    assert np.mean(inverse["deletion"]) > np.mean(row["deletion"]) + 0.3
+    assert np.mean(inverse["insertion"]) < np.mean(row["insertion"])
+
+
+def test_deletion_is_the_image_with_the_mean_colour_put_to_its_hottest_pixels():
+    heat = np.random.default_rng(0).permutation(SIDE**2).reshape(SIDE, SIDE).astype(np.float32)
+    row, passes = run(heat, steps_of=350)
+    assert passes == 2 * 8, "seven steps, the last one of 204 pixels"
+    order = np.argsort(-heat.reshape(-1))
+    for k in range(8):
+        picture = IMAGE.reshape(-1, 3).copy()
+        picture[order[: 350 * k]] = (0, 0, 64)
+        assert row["deletion"][k] == pytest.approx(probability(picture.reshape(IMAGE.shape)), abs=1e-5)
+    assert row["deletion"][0] == row["probability"] == pytest.approx(probability(IMAGE), abs=1e-6)
+
+
+def test_insertion_starts_with_a_blurred_image_and_ends_with_the_image():
+    """The blur keeps the share of red, which is all that this classifier sees, but for the border."""
+    row, _ = run(OBJECT.astype(np.float16), steps_of=72)
+    assert row["insertion"][-1] == pytest.approx(row["probability"], abs=1e-6)
+    assert row["insertion"][0] == pytest.approx(row["probability"], abs=0.02)
+    assert row["insertion"][2] > row["insertion"][0] + 0.01, "the sharp object beside its own blur"
+
+
+def test_equal_pixels_come_in_an_order_that_depends_on_the_image_alone():
+    flat = np.zeros((SIDE, SIDE), np.float16)
+    first, again, other = (run(flat, 240, image_id=number)[0]["deletion"] for number in (1, 1, 2))
+    assert first == again != other
+    share = OBJECT.mean()
+    for k, value in enumerate(first):
+        red = share * max(1 - k / 9.6, 0)
+        assert value == pytest.approx(1 / (1 + np.exp(-40 * (red - 0.02))), abs=0.1), "spread over the image"
+
+
+def test_mask_values_are_painted_as_sums():
+    """Two masks that overlap: their common pixels first, then those of the better one, then the other's, then
+    those in none, and those of a mask with a negative value last."""
+    masks = np.zeros((3, SIDE, SIDE), bool)
+    masks[0, :, :16], masks[1, :, 8:24], masks[2, :, 40:] = True, True, True
+    ranking = {
+        "masks": pa.array([[0, 1, 2]], pa.list_(pa.int32())),
+        "values": pa.array([[0.2, 0.5, -0.1]], pa.list_(pa.float32())),
+    }
+    red = np.zeros((SIDE, SIDE, 3), np.uint8)
+    sums = 0.2 * masks[0] + 0.5 * masks[1] - 0.1 * masks[2]
+    for level, count in ((0.7, 8), (0.5, 8), (0.2, 8), (0.0, 16), (-0.1, 8)):
+        assert np.isclose(sums, level).all(axis=0).sum() == count
+    red[np.isclose(sums, 0.5)] = (255, 0, 0)
+    row, _ = run(ranking, steps_of=8 * SIDE, image=red, segments=masks)
+    assert row["label"] == 1
+    assert row["deletion"][1] == pytest.approx(row["deletion"][0], abs=1e-6), "the common pixels are not red"
+    assert row["deletion"][2] < 0.4, "the better mask's are"
+    assert row["deletion"][2:] == pytest.approx([row["deletion"][2]] * 5, abs=1e-6)
+
+
+def test_a_step_has_at_least_a_pixel():
+    image = np.ascontiguousarray(IMAGE[:8, :8])
+    row, _ = run(OBJECT[:8, :8].astype(np.float16), steps_of=0.01, image=image)
+    assert len(row["insertion"]) == 8**2 + 1
