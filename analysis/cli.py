@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from analysis import tables
+from analysis.agreement import agreements
 from analysis.compare import Wanted
 from analysis.compare import compare as compare_methods
+from analysis.preferences import preferences as shares_of_votes
 from analysis.report import write_report
 from analysis.sql import RefusedError, query
 from analysis.terminal import number, print_json, print_table, shown, with_interval
@@ -169,6 +171,58 @@ def reported(
             "configuration": table["knobs"],
         },
     )
+
+
+@app.command()
+def agreement(
+    experiment: str,
+    a: str,
+    b: str,
+    metric: Annotated[str, typer.Option(help="Which number of each image.")] = "insertion_auc_eac_official",
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """How often two explanation methods choose the same mask, and B minus A, paired by image."""
+    with _store(results) as store:
+        store.experiment_summary(experiment)
+        table = agreements(store, experiment, a, b, metric)
+    if as_json:
+        return print_json(tables.records(table))
+    return print_table(
+        f"{metric}, intervals over images",
+        {
+            **{name: table[name] for name in ("dataset", "seed", "a", "b", "n")},
+            "same mask": table["agreement"].map(number),
+            "mean a": table["mean_a"].map(number),
+            "mean b": table["mean_b"].map(number),
+            "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
+        },
+    )
+
+
+@app.command()
+def preferences(experiment: str, as_json: Json = False, results: Results = None) -> None:
+    """Whose explanations people preferred: percentages of votes with 95 % intervals, by rater and of all."""
+    with _store(results) as store:
+        table = shares_of_votes(store, experiment)
+    if as_json:
+        return print_json(tables.records(table))
+    shares = ("a", "b", "discord")
+    print_table(
+        f"{experiment}: votes between two explanations of an image",
+        {
+            **{name: table[name] for name in ("dataset", "a", "b", "rater", "n", "images")},
+            **{
+                name if name == "discord" else f"choice {name.upper()}": [
+                    f"{100 * row[f'{name}_share']:.1f} % "
+                    f"[{100 * row[f'{name}_ci_low']:.1f}, {100 * row[f'{name}_ci_high']:.1f}]"
+                    for row in tables.records(table)
+                ]
+                for name in shares
+            },
+        },
+    )
+    print("95 % Wilson intervals; of all raters for so many votes as they are worth, images being clusters")
 
 
 @app.command()

@@ -70,7 +70,7 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
         "trial": task.id,
         "attempt": task.attempt,
         "metrics": [_plain(metric) for metric in [*metrics, *steps]],
-        "n_failed": int((~data.usable(test.ids)).sum()),
+        "n_failed": int(data.failed(test.ids).sum()),
         "on_failed": task.on_failed,
         "pictures": _write_pictures(store, folder, task.method, fitted, data),
         "files": [f"files/{name}" for name in files],
