@@ -7,13 +7,14 @@ from benchmarks import (
     eac,
     foundation_stages,
     memory,
+    relevance_step,
     results_store,
     sparse_layer,
     stage_throughput,
     trial_overhead,
 )
 
-ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages, sparse_layer, eac)
+ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages, sparse_layer, eac, relevance_step)
 
 if __name__ == "__main__":
     for benchmark in ALL:

@@ -12,6 +12,7 @@ SIDE, CLASSES = 64, 3
 KNOBS = {  # small architectures where the default is large, or where there is none
     "torchvision": [{"architecture": name} for name in ("squeezenet1_0", "resnet18")],
     "timm": [{"architecture": name} for name in ("test_vit", "test_convnext", "test_efficientnet")],
+    "transformers": [{"architecture": "vit", "depth": 1}],
 }
 CASES = [(name, knobs) for name in names(Backbone.FOLDER) for knobs in KNOBS.get(name, [{}])]
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)

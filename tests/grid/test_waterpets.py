@@ -22,7 +22,8 @@ def test_waterpets_runs_end_to_end(test_data: Callable[[str], Path], tmp_path: P
     spec = str(ROOT / "experiments" / "waterpets.yaml")
     reduced = [
         "--set", "datasets.0.images_per_split=60", "--set", "seeds=[0]",
-        "--set", "methods.1.segmenter=ground_truth", "--set", "methods.1.lambda_concept=0.1",
+        "--set", "methods.4.segmenter=ground_truth", "--set", "methods.4.lambda_concept=0.1",
+        "--set", "methods.4.head=v2",
     ]  # fmt: skip
     output = shell.run("grid", "run", spec, *reduced)
     assert "concepts carry no meaning" in output
@@ -30,8 +31,8 @@ def test_waterpets_runs_end_to_end(test_data: Callable[[str], Path], tmp_path: P
 
     trials = shell.sql("SELECT method, status, n_failed, artifacts_uri FROM trial ORDER BY method")
     assert [(t["method"], t["status"], t["n_failed"]) for t in trials] == [
-        ("seg_mil_cbm", "done", 0),
-        ("standard", "done", 0),
+        (method, "done", 0)
+        for method in ("group_balanced", "group_dro", "last_layer_retraining", "seg_mil_cbm", "standard")
     ]
     accuracy = shell.sql(
         "SELECT value FROM metric JOIN trial ON trial.id = trial_id WHERE method = 'standard' "
@@ -46,4 +47,10 @@ def test_waterpets_runs_end_to_end(test_data: Callable[[str], Path], tmp_path: P
         Path(t["artifacts_uri"].removeprefix("file://")) for t in trials if t["method"] == "seg_mil_cbm"
     )
     captions = json.loads((pictures / "pictures.json").read_text())
-    assert len(captions) == len(os.listdir(pictures / "pictures")) == 8
+    assert len(captions) == len(os.listdir(pictures / "pictures"))
+    assert sum(not picture["wide"] for picture in captions) == 8
+    (found,) = shell.sql(
+        "SELECT value FROM metric WHERE name = 'attention_on_object' AND split = 'test' AND "
+        "group_name = 'all'"
+    )
+    assert 0.2 < found["value"] <= 1, "true segments: the object is one of them"
