@@ -113,6 +113,38 @@ def leaderboard(
 
 
 @app.command()
+def scores(
+    experiment: str,
+    metric: Annotated[list[str], typer.Option(help="Which number; give it again for more columns.")],
+    split: Split = "test",
+    selection: Selection = "last",
+    group: Annotated[str, typer.Option(help="One group, or all.")] = "all",
+    as_json: Json = False,
+    results: Results = None,
+) -> None:
+    """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
+    with _store(results) as store:
+        table = tables.scores(store, experiment, metric, split=split, selection=selection, group=group)
+    if as_json:
+        return print_json(tables.records(table))
+    key = ["dataset", "method", "config_id"]
+    table = table.assign(shown=with_interval(table, "mean", "ci_low", "ci_high"))
+    wide = table.pivot(index=key, columns="metric", values="shown").reindex(columns=metric).reset_index()
+    rows = table.drop_duplicates(key).set_index(key).loc[list(wide[key].itertuples(index=False))]
+    return print_table(
+        f"{experiment}: {split}, selection {selection}, group {group}",
+        {
+            "dataset": wide["dataset"],
+            "method": wide["method"],
+            "configuration": rows["knobs"],
+            **{name: wide[name].fillna("") for name in metric},
+            "n": rows["n"],
+            "id": wide["config_id"].str[:8],
+        },
+    )
+
+
+@app.command()
 def compare(
     experiment: str,
     a: str,
@@ -207,9 +239,8 @@ def preferences(experiment: str, as_json: Json = False, results: Results = None)
         table = shares_of_votes(store, experiment)
     if as_json:
         return print_json(tables.records(table))
-    shares = ("a", "b", "discord")
-    print_table(
-        f"{experiment}: votes between two explanations of an image",
+    return print_table(
+        f"{experiment}: 95 % Wilson intervals; of all raters by images as clusters, whose votes go together",
         {
             **{name: table[name] for name in ("dataset", "a", "b", "rater", "n", "images")},
             **{
@@ -218,11 +249,10 @@ def preferences(experiment: str, as_json: Json = False, results: Results = None)
                     f"[{100 * row[f'{name}_ci_low']:.1f}, {100 * row[f'{name}_ci_high']:.1f}]"
                     for row in tables.records(table)
                 ]
-                for name in shares
+                for name in ("a", "b", "discord")
             },
         },
     )
-    print("95 % Wilson intervals; of all raters for so many votes as they are worth, images being clusters")
 
 
 @app.command()

@@ -16,6 +16,15 @@ from grid.storage import Storage
 
 HEADER = ("question", "baseline", "expected", "cost", "source")
 METRICS = ("worst_group_accuracy", "average_accuracy")
+EXPLANATIONS = (  # of methods that explain a classifier
+    "insertion_auc_eac_official",
+    "deletion_auc_eac_official",
+    "insertion_auc_rise",
+    "deletion_auc_rise",
+    "mean_iou",
+    "object_pointing_accuracy",
+    "seconds_per_image",
+)
 LEADERS = 12  # rows of the leaderboard, and every method's best
 VALUES = 12  # rows of one knob's table
 PICTURES = 8  # explanations of one method
@@ -62,6 +71,7 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
         "header": _header(launches[-1]["spec"]) if launches else {},
         "summary": summary,
         "stages": tables.records(tables.read(store, STAGES, experiment=experiment)),
+        "explanation_metrics": EXPLANATIONS,
         "datasets": [_dataset(store, experiment, d, notes.get(d), leaders, knobs) for d in datasets],
     }
 
@@ -94,15 +104,47 @@ def _dataset(
         "note": note,
         "leaders": [{**row, "note": tables.on_failed_note(row)} for row in rows],
         "more_leaders": len(leaders) - len(rows),
-        "plot": figures.picture(figures.worst_group_against_average, leaders, 7.0) if rows else "",
+        "plot": _plot(leaders),
+        "explanations": _explanations(store, experiment, dataset),
         "ablations": [
             _ablation(str(method), str(parameter), one)
             for (method, parameter), one in knobs[knobs["dataset"] == dataset].groupby(
                 ["method", "parameter"], sort=True
             )
+            if (one["metric"] == METRICS[0]).any()
         ],
         "galleries": [_gallery(store, experiment, row) for row in tables.records(best)],
     }
+
+
+def _plot(leaders: pd.DataFrame) -> str:
+    """Empty where no method has a worst group: explanations have none."""
+    known = leaders.dropna(subset=["worst_group_accuracy", "average_accuracy"])
+    return figures.picture(figures.worst_group_against_average, known, 7.0) if len(known) else ""
+
+
+def _explanations(store: ResultsStore, experiment: str, dataset: str) -> list[dict[str, Any]]:
+    """A row for each configuration that explains a classifier: its knobs and EXPLANATIONS."""
+    try:
+        table = tables.scores(store, experiment, EXPLANATIONS[:1])
+    except LookupError:
+        return []
+    explained = set(table[table["dataset"] == dataset]["config_id"])
+    rows = tables.read(
+        store,
+        "SELECT config_id, method, metric, mean, ci_low, ci_high, n FROM score "
+        "WHERE dataset = :dataset AND split = 'test' AND group_name = 'all' AND selection = 'last'",
+        dataset=dataset,
+    )
+    knobs = dict(zip(table["config_id"], table["knobs"], strict=True))
+    return [
+        {
+            "method": method,
+            "knobs": knobs[config],
+            "scores": {row["metric"]: row for row in tables.records(one)},
+        }
+        for (method, config), one in rows[rows["config_id"].isin(explained)].groupby(["method", "config_id"])
+    ]
 
 
 def _ablation(method: str, parameter: str, table: pd.DataFrame) -> dict[str, Any]:

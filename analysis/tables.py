@@ -1,7 +1,8 @@
 """The tables that people ask for, as data frames made from the views."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
@@ -57,6 +58,29 @@ def leaderboard(
         store.experiment_summary(experiment)
         table = table[table["config_id"].isin(_configurations(store, experiment))]
     table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
+    return table.assign(knobs=varying_knobs(table))
+
+
+def scores(
+    store: ResultsStore,
+    experiment: str,
+    metrics: Sequence[str],
+    *,
+    split: str = "test",
+    selection: str = "last",
+    group: str = "all",
+) -> pd.DataFrame:
+    """Any metrics of an experiment's configurations: rows of the view `score`, a column `metric` and its
+    statistics, and `knobs` as in `leaderboard`. Raises LookupError as `ablation` does, and for a metric that
+    no trial of the experiment has."""
+    store.experiment_summary(experiment)
+    table = _rows(store, "score", {"split": split, "selection": selection, "group_name": group})
+    table = table[table["config_id"].isin(_configurations(store, experiment))]
+    absent = [name for name in metrics if not (table["metric"] == name).any()]
+    if absent:
+        near = get_close_matches(absent[0], sorted(set(table["metric"])), n=4, cutoff=0.3)
+        raise LookupError(f"{experiment} has no {absent[0]} ({split}, {selection}, {group}); closest: {near}")
+    table = table[table["metric"].isin(metrics)].reset_index(drop=True)
     return table.assign(knobs=varying_knobs(table))
 
 

@@ -12,6 +12,7 @@ from components.method import Explanation
 from components.metrics.heatmaps import normalised
 
 SIDE = 224  # pixels of each panel
+LARGE = 448  # pixels of the longer side of a picture that stands alone
 CAPTION_WIDTH = 300
 LINES = 6  # regions that are listed
 PANELS = 4  # heatmaps that are drawn
@@ -54,11 +55,35 @@ def draw_heatmaps(image: NDArray[np.uint8], explanation: Explanation) -> NDArray
     return np.asarray(panels)
 
 
+def draw_evidence(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8]:
+    """The photograph in grey, and red over it where the evidence for the decision is: drawn alike for masks
+    and heatmaps, nothing written on it, so that it does not tell which method explains. uint8 (h, w, 3) in
+    the photograph's own proportions, LARGE pixels at most.
+
+    Each mask by its share of the weight, each heatmap, scaled to its own range, by its share: of masks that
+    overlap the larger counts, heatmaps are summed. Weights below 0 are no evidence.
+    """
+    shares = _shares(explanation.weights)[:, None, None]
+    if explanation.masks.dtype == bool:
+        heat = np.max(shares * explanation.masks, axis=0)
+    else:
+        heat = np.sum(shares * np.stack([normalised(one) for one in explanation.masks]), axis=0)
+    heat /= max(float(heat.max()), 1e-12)
+    large = Image.fromarray(image)
+    scale = LARGE / max(large.size)
+    size = (max(round(large.width * scale), 1), max(round(large.height * scale), 1))
+    return _reddened(large.resize(size, Image.Resampling.BICUBIC), heat)
+
+
 def _heated(image: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> Image.Image:
-    scaled = Image.fromarray(normalised(heatmap).astype(np.float32))
-    heat = np.asarray(scaled.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., None]
-    grey = np.asarray(_enlarged(image)).astype(float).mean(axis=2, keepdims=True)
-    return Image.fromarray((grey + (HOT - grey) * 0.65 * heat).clip(0, 255).astype(np.uint8))
+    return Image.fromarray(_reddened(_enlarged(image), normalised(heatmap)))
+
+
+def _reddened(photograph: Image.Image, heat: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """The photograph in grey, red by the heat (any size, 0 to 1) in each place."""
+    scaled = Image.fromarray(heat.astype(np.float32)).resize(photograph.size, Image.Resampling.BILINEAR)
+    grey = np.asarray(photograph).astype(float).mean(axis=2, keepdims=True)
+    return (grey + (HOT - grey) * (0.65 * np.asarray(scaled)[..., None])).clip(0, 255).astype(np.uint8)
 
 
 def _shares(weights: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -18,6 +18,7 @@ from grid.home import HomeError, tracking_uri
 from grid.plan import Plan
 from grid.plan_view import show_plan
 from grid.planning import plan_of
+from grid.prefer_cli import prefer
 from grid.progress import console
 from grid.refused import Refused
 from grid.results.database import ResultsUnreachable
@@ -293,6 +294,7 @@ def _print_artifacts(found: list["Held"], as_json: bool) -> None:
 app.add_typer(weights, name="weights")
 app.command("concepts")(concepts)
 app.command("explain")(explain)
+app.command("prefer")(prefer)
 
 
 def main() -> None:

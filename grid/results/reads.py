@@ -11,6 +11,7 @@ from grid.results.schema import (
     ExperimentTrial,
     Launch,
     Metric,
+    Preference,
     Trial,
     TrialParam,
     TrialStage,
@@ -56,6 +57,20 @@ def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
         "failures": {trial.id: trial.error for trial in trials if trial.status == "failed"},
         "launches": rows(connection, Launch, Launch.experiment == name),
     }
+
+
+def done_trials(connection: Connection, experiment: str) -> list[dict[str, Any]]:
+    asked = select(ExperimentTrial.trial_id).where(ExperimentTrial.experiment == experiment)
+    return rows(connection, Trial, Trial.id.in_(asked) & (Trial.status == "done"))
+
+
+def preferences(
+    connection: Connection, experiment: str, trials: tuple[str, str], voter: str
+) -> list[dict[str, Any]]:
+    sides = Preference.left_trial.in_(trials) & Preference.right_trial.in_(trials)
+    return rows(
+        connection, Preference, sides & (Preference.experiment == experiment) & (Preference.voter == voter)
+    )
 
 
 def rows(connection: Connection, table: type[Base], condition: Any) -> list[dict[str, Any]]:

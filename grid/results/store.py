@@ -272,10 +272,29 @@ class ResultsStore:
         with self.writing() as connection:
             self._insert(connection, ReferenceResult, references)
 
-    def record_preference(self, vote: Mapping[str, Any]) -> None:
-        """Enters a vote: the columns of `preference` except `id` and `created_at`."""
+    def record_preference(self, vote: Mapping[str, Any]) -> bool:
+        """Enters a vote: the columns of `preference` except `id` and `created_at`. False, and nothing
+        written, if this voter has one on these trials' explanations of this image already."""
+        trials = (vote["left_trial"], vote["right_trial"])
         with self.writing() as connection:
+            voted = reads.preferences(connection, vote["experiment"], trials, vote["voter"])
+            if any(row["image_id"] == vote["image_id"] for row in voted):
+                return False
             connection.execute(insert(Preference).values(created_at=_now(), **vote))
+            return True
+
+    def forget_last_preference(self, experiment: str, trials: tuple[str, str], voter: str) -> bool:
+        """Removes the newest vote of a voter between two trials; False if there is none."""
+        with self.writing() as connection:
+            voted = reads.preferences(connection, experiment, trials, voter)
+            for row in voted[-1:]:
+                connection.execute(delete(Preference).where(Preference.id == row["id"]))
+            return bool(voted)
+
+    def preferences(self, experiment: str, trials: tuple[str, str], voter: str) -> list[dict[str, Any]]:
+        """The votes of a voter between two trials, whichever stood left, the oldest first."""
+        with self.reading() as connection:
+            return reads.preferences(connection, experiment, trials, voter)
 
     # Reads
 
@@ -286,6 +305,12 @@ class ResultsStore:
         """
         with self.reading() as connection:
             return reads.trial(connection, id_or_prefix)
+
+    def done_trials(self, experiment: str) -> list[dict[str, Any]]:
+        """The columns of an experiment's finished trials, by id. Raises LookupError as the summary does."""
+        self.experiment_summary(experiment)
+        with self.reading() as connection:
+            return reads.done_trials(connection, experiment)
 
     def experiment_summary(self, name: str) -> dict[str, Any]:
         """Trials by status, seconds of compute, failed trials with their errors, all launches.

@@ -45,6 +45,20 @@ def test_leaderboard(url: str) -> None:
     assert rows(url, "leaderboard", "--dataset", "other") == []
 
 
+def test_scores_are_any_numbers_with_their_intervals(url: str) -> None:
+    (best, *_) = (row for row in rows(url, "scores", "small", "--metric", "worst_group_accuracy")
+                  if row["knobs"] == "k_top=10")  # fmt: skip
+    half = T_2 * 0.02 / math.sqrt(3)
+    assert (best["mean"], best["n"]) == (pytest.approx(0.72), 3)
+    assert (best["ci_low"], best["ci_high"]) == pytest.approx((0.72 - half, 0.72 + half))
+    printed = call(url, "scores", "small", "--metric", "worst_group_accuracy").stdout
+    assert "k_top=10" in printed
+    assert "0.720 [" in printed
+    refused = call(url, "scores", "small", "--metric", "worst_accuracy")
+    assert refused.exit_code == 2
+    assert "worst_group_accuracy" in refused.output
+
+
 def test_knobs_that_vary_are_shown() -> None:
     configs = [
         '{"k": 5, "fixed": 1, "seed": 0, "seg": {"name": "slic", "scale": 3}}',

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from components.method import Explanation
-from components.pictures import CAPTION_WIDTH, SIDE, draw
+from components.pictures import CAPTION_WIDTH, LARGE, SIDE, draw, draw_evidence
 from tests.world import draw_bird
 
 IMAGE, BIRD = draw_bird(0, 0, 96, 3)
@@ -43,3 +43,26 @@ def test_a_number_lies_inside_its_region_also_where_the_region_is_a_ring():
 def test_weights_without_evidence_draw_nothing_strange(weights):
     for panel in panels(np.stack([BIRD, ~BIRD]), weights, ("a" * 200, "many words " * 20)):
         assert ((panel >= 0) & (panel <= 255)).all()
+
+
+def test_evidence_alone_is_drawn_alike_for_masks_and_heatmaps_whatever_they_are_called():
+    wide = IMAGE[:48]
+    mask = np.zeros((1, 48, 96), bool)
+    mask[0, :, :48] = True
+    forms = [
+        Explanation(1, "one", mask, np.array([0.2]), ("a",)),
+        Explanation(1, "two", (7 * mask - 3).astype(np.float32), np.array([9.0]), ("b",)),
+        Explanation(1, "three", np.concatenate([mask, ~mask]), np.array([0.5, -0.5]), ("c", "d")),
+    ]
+    pictures = [draw_evidence(wide, form) for form in forms]
+    assert pictures[0].shape == (LARGE // 2, LARGE, 3)
+    assert all((picture == pictures[0]).all() for picture in pictures[1:])
+    tint = redness(pictures[0].astype(int))
+    assert tint[:, : LARGE // 2 - 8].mean() > 80
+    assert (tint[:, LARGE // 2 + 8 :] == 0).all()
+
+
+@pytest.mark.parametrize("masks", [np.ones((2, 96, 96), bool), np.full((2, 5, 5), np.nan, np.float32)])
+def test_without_evidence_the_photograph_is_grey(masks):
+    picture = draw_evidence(IMAGE, Explanation(1, "none", masks, np.array([0.0, -1.0]), ("a", "b")))
+    assert (redness(picture.astype(int)) == 0).all()

@@ -2,26 +2,10 @@
 -- Grain and key: paper, table_name, row_name, setting, dataset, method, metric, config_id (NULL where
 -- nothing was measured). Units: accuracies are fractions on both sides.
 CREATE VIEW reported_vs_measured AS
-WITH measured AS (
-  SELECT dataset, method, config_id, config, split, selection, n, on_failed,
-    'average_accuracy' AS metric, average_accuracy AS mean, average_accuracy_std AS std,
-    average_accuracy_ci_low AS ci_low, average_accuracy_ci_high AS ci_high
-  FROM leaderboard
-  UNION ALL
-  SELECT dataset, method, config_id, config, split, selection, n, on_failed,
-    'adjusted_average_accuracy', adjusted_average_accuracy, adjusted_average_accuracy_std,
-    adjusted_average_accuracy_ci_low, adjusted_average_accuracy_ci_high
-  FROM leaderboard
-  UNION ALL
-  SELECT dataset, method, config_id, config, split, selection, n, on_failed,
-    'worst_group_accuracy', worst_group_accuracy, worst_group_accuracy_std,
-    worst_group_accuracy_ci_low, worst_group_accuracy_ci_high
-  FROM leaderboard
-)
 SELECT r.paper, r.table_name, r.row_name, r.setting, r.dataset, r.method, r.metric, r.split,
   r.selection, r.value AS reported, r.std AS reported_std, r.n AS reported_n,
   m.config_id, m.config, m.n, m.mean AS measured, m.std AS measured_std, m.ci_low, m.ci_high,
   m.mean - r.value AS difference, m.on_failed
 FROM reference_result r
-LEFT JOIN measured m ON m.dataset = r.dataset AND m.method = r.method AND m.metric = r.metric
-  AND m.split = r.split AND m.selection = r.selection AND m.mean IS NOT NULL
+LEFT JOIN score m ON m.dataset = r.dataset AND m.method = r.method AND m.metric = r.metric
+  AND m.split = r.split AND m.selection = r.selection AND m.group_name = 'all'

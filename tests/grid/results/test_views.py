@@ -1,5 +1,6 @@
 """The views against pandas and SciPy on random stores, and by hand on small ones."""
 
+import json
 import math
 from typing import Any
 
@@ -225,3 +226,22 @@ def test_the_table_of_t_quantiles_is_scipys(store: ResultsStore) -> None:
     table = query(store, "SELECT * FROM student_t ORDER BY df_low")
     np.testing.assert_allclose(table["t"], student_t.ppf(0.975, table["df_low"]), rtol=1e-6)
     assert table["df_low"][1:].tolist() == (table["df_high"][:-1] + 1).tolist()
+
+
+def test_score_has_every_number_and_agrees_with_pandas_and_scipy(store: ResultsStore) -> None:
+    stream = np.random.default_rng(4)
+    trials = [
+        {"config": {"k": k}, "seed": seed, "scores": {"insertion_auc": float(x), "mean_iou": float(y)}}
+        for k in range(3)
+        for seed, (x, y) in enumerate(stream.random((k + 1, 2)))
+    ]
+    fill(store, trials)
+    view = query(store, "SELECT * FROM score")
+    assert len(view) == 3 * 2
+    for row in view.itertuples():
+        own = [t["scores"][row.metric] for t in trials if t["config"] == json.loads(row.config)]
+        found = [row.mean, row.std, row.ci_low, row.ci_high]
+        assert row.n == len(own)
+        np.testing.assert_allclose(
+            np.array(found, float), interval(pd.Series(own)), rtol=TOLERANCE, equal_nan=True
+        )
