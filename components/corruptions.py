@@ -5,7 +5,8 @@ side over the one that the strengths were made for, 32 or 224. As published, at 
 defocus_blur, motion_blur, brightness, contrast, pixelate, jpeg_compression. Near to what is published:
 glass_blur (other borders), zoom_blur (about the very centre), snow, fog. The published idea with our own
 strengths: elastic_transform. At other sides defocus_blur has a disk of the same variance. The random numbers
-are others in any case: for numbers on the published sets, read their files.
+are others in any case: for numbers on the published sets, read their files. Written here because no package
+of them installs beside what is here: imagecorruptions needs an old setuptools, its fork OpenCV with windows.
 
 x is an image float64 (H, W, 3) in [0, 1]; `scale` the factor of lengths.
 """
@@ -76,6 +77,8 @@ def _defocus_blur(x: Floats, strength: Any, scale: float, random: Generator) -> 
 
 def _disk(radius: float) -> Floats:
     """The share of each pixel in a disk, whose variance in each direction is radius**2 / 4."""
+    if radius < 1 / 8:  # smaller than the places that are counted
+        return np.ones((1, 1))
     half = int(np.ceil(radius + 0.5))
     fine = (np.arange(-half * 8 - 4, half * 8 + 4) + 0.5) / 8  # 8 x 8 places in each pixel
     inside = np.hypot(fine[:, None], fine) <= radius
@@ -208,7 +211,8 @@ def _elastic_transform(x: Floats, strength: Any, scale: float, random: Generator
 
 def _pixelate(x: Floats, share: float, scale: float, random: Generator) -> Floats:
     image = _picture(x)
-    small = image.resize((int(image.width * share), int(image.height * share)), Image.Resampling.BOX)
+    size = max(1, int(image.width * share)), max(1, int(image.height * share))
+    small = image.resize(size, Image.Resampling.BOX)
     return np.asarray(small.resize(image.size, Image.Resampling.BOX)) / 255
 
 

@@ -145,9 +145,9 @@ def _of_image(trial: FinishedTrial, question: Question) -> Answer:
     """What a method without concept maps says."""
     if question.region is not None:
         raise Refused(f"{trial.method_name} has no concept maps: ask about the whole image, with no region")
+    if not isinstance(trial.method, ConceptBottleneck):
+        raise Refused(f"{trial.method_name} has no concept bottleneck to ask: see the pictures in its report")
     explanations = trial.method.explain(trial.fitted, trial.data, [question.image_id])
-    if not explanations:
-        raise Refused(f"{trial.method_name} has no explanations")
     (explanation,) = explanations
     order = np.argsort(-np.abs(explanation.weights), kind="stable")[: question.top]
     answer: Answer = {

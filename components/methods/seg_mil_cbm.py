@@ -70,7 +70,7 @@ class SegMilCbm(Method):
     epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay, on frozen features (A7).
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     clip: Clip = Clip()
     vocabulary: str = "concepts"

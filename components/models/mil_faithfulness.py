@@ -47,9 +47,8 @@ def faithfulness(head: MilHead, bags: BagTensors, split: str) -> list[Metric]:
     `faithfulness_top_5_deletion_<mode>`: share of those whose prediction changes without the best five, or
     without all where there are no more.
 
-    Mode `zero`: the evidence of a segment is set to zero and all else stays; `drop`: the head reads the bag
-    without it, so that attention and area weights are made anew. Without any segment, the logits are in both
-    modes the offset of the whole bag.
+    Mode `zero`: the embedding h of a segment is set to zero, and the head reads the bag again; `drop`: the
+    head reads the bag without it, and without any segment the logits are the offset of the whole bag.
     Group `all`: segments ordered by the head's own evidence (`ranking`). Groups `attention`, `area`, `score`:
     by these, the largest first; `random`: the mean over RANDOM_ORDERS orders. Ties: as in the bag.
     """
@@ -137,12 +136,18 @@ def _area(heights: NDArray[np.float64]) -> float:
 
 
 def _zeroed(head: MilHead, bags: BagTensors, output: MilOutput, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (n, N + 1, C) with the evidence of the first k alone, and without it."""
-    ordered = output.evidence.take_along_dim(order[..., None], dim=1)
-    first, rest = (
-        torch.nn.functional.pad(part, (0, 0, 1, 0)).cumsum(dim=1) for part in (ordered, ordered.flip(1))
-    )
-    return output.offset[:, None] + first, output.offset[:, None] + rest.flip(1)
+    """Logits (n, N + 1, C) with the embeddings of all but the first k set to zero, and of the first k."""
+    concepts, scores = head.read(bags.features)
+    no_concepts, no_scores = head.read(bags.features.new_zeros(1, 1, bags.features.shape[-1]))
+    rank = order.argsort(dim=1)
+    logits: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for k in range(order.shape[1] + 1):
+        first = (rank < k)[..., None]
+        for found, kept in zip(logits, (first, ~first), strict=True):
+            z, e = torch.where(kept, concepts, no_concepts), torch.where(kept, scores, no_scores)
+            found.append(head.pool(z, e, bags.valid, bags.areas).logits)
+    alone, without = (torch.stack(found, dim=1) for found in logits)
+    return alone, without
 
 
 def _dropped(head: MilHead, bags: BagTensors, output: MilOutput, order: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Losses, training and selection of SEG-MIL-CBM's heads."""
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from components.data import Data
 from components.identity import rng
-from components.images import DataError
+from components.images import DataError, blocks
 from components.method import Fitted, Report
 from components.metrics.accuracy import average_accuracy, worst_group_accuracy
 from components.models.mil_bags import BagTensors
@@ -22,6 +23,7 @@ from components.models.network import dump_tensors, load_tensors
 if TYPE_CHECKING:
     from components.methods.seg_mil_cbm import SegMilCbm
 
+BAGS_AT_ONCE = 1024
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation of each feature or concept
 
 
@@ -123,9 +125,12 @@ class Selection:
 
 
 def new_head(method: "SegMilCbm", data: Data, train: BagTensors, seed: int) -> MilHead:
-    """The head before any training, its moments those of the training bags; DataError if there is no bag."""
+    """The head before any training, its moments those of the training bags; DataError if there is no bag, or
+    one class."""
     if len(train.labels) == 0:
         raise DataError("no training image went through every stage")
+    if len(data.card.classes) < 2:
+        raise DataError(f"{data.card.name} has one class: there is nothing to tell apart")
     features, similarities = (_moments(x[train.valid]) for x in (train.features, train.similarities))
     with torch.random.fork_rng():
         torch.manual_seed(int(rng(seed, "seg_mil_cbm head").integers(2**31)))
@@ -166,8 +171,14 @@ def load_head(method: "SegMilCbm", fitted: Fitted, selection: str) -> MilHead:
 
 
 def run_head(head: MilHead, bags: BagTensors) -> tuple[NDArray[np.float32], MilOutput]:
-    """Logits (n, C) as an array, and the whole output."""
+    """Logits (n, C) as an array, and the whole output; the head reads BAGS_AT_ONCE at a time."""
     head.eval()
+    n = max(len(bags.labels), 1)  # the shapes of none are asked of the head too
     with torch.inference_mode():
-        output = head(bags.features, bags.valid, bags.areas)
+        parts = [
+            head(bags.features[some], bags.valid[some], bags.areas[some]) for some in blocks(n, BAGS_AT_ONCE)
+        ]
+    output = MilOutput(
+        *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(MilOutput))
+    )
     return output.logits.numpy(), output

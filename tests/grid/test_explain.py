@@ -196,7 +196,7 @@ def test_the_command_prints_an_answer_and_writes_its_picture(
         ("salf_cbm", ["--image", "0", "--mask", "datasets/toybirds/card.yaml"], "not a picture"),
         ("lf_cbm", ["--image", "0", "--point", "3,3"], "lf_cbm has no concept maps"),
         ("lf_cbm", ["--image", "0", "--out", "x.png"], "this method has no concept maps"),
-        ("standard", ["--image", "0"], "standard has no explanations"),
+        ("standard", ["--image", "0"], "standard has no concept bottleneck"),
         ("standard", ["--image", "0", "--edit", "crest"], "no final layer on concepts"),
     ],
 )

@@ -46,9 +46,13 @@ def parts(head, features, areas):
 def brute(head, bags, row, mode, kept):
     """Logits of the bag of which only the segments `kept` stay."""
     n = bags.bags.valid[row].sum()
-    evidence, offset = parts(head, bags.features[row, :n], bags.areas[row, :n])
-    if mode == "zero" or len(kept) == 0:
-        return evidence[kept].sum(axis=0) + offset
+    if mode == "zero":
+        embeddings = torch.zeros_like(bags.features[row, :n])
+        embeddings[kept] = bags.features[row, kept]
+        evidence, offset = parts(head, embeddings, bags.areas[row, :n])
+        return evidence.sum(axis=0) + offset
+    if len(kept) == 0:
+        return parts(head, bags.features[row, :n], bags.areas[row, :n])[1]
     evidence, offset = parts(head, bags.features[row, kept], bags.areas[row, kept])
     return evidence.sum(axis=0) + offset
 
