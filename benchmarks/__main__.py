@@ -14,7 +14,16 @@ from benchmarks import (
     trial_overhead,
 )
 
-ALL = (stage_throughput, trial_overhead, results_store, memory, foundation_stages, sparse_layer, eac, relevance_step)
+ALL = (
+    stage_throughput,
+    trial_overhead,
+    results_store,
+    memory,
+    foundation_stages,
+    sparse_layer,
+    eac,
+    relevance_step,
+)
 
 if __name__ == "__main__":
     for benchmark in ALL:
