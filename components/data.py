@@ -1,6 +1,6 @@
 """What a trial reads: labels, groups, and the columns that stages have written, in id order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,12 +90,14 @@ class Data:
         columns: Mapping[str, Column] | None = None,
         tensors: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
         on_failed: Literal["wrong", "drop"] = "wrong",
+        training_columns: Container[str] = (),
     ) -> None:
         self.card = card
         self.index = index
         self._columns = dict(columns or {})
         self._tensors = dict(tensors or {})
         self._on_failed = on_failed
+        self._needed = [column for name, column in self._columns.items() if name not in training_columns]
 
     def __getitem__(self, name: str) -> Column:
         return self._columns[name]
@@ -118,14 +120,14 @@ class Data:
         return Split(name, part.ids[kept], part.labels[kept], part.groups[kept])
 
     def usable(self, ids: Ids) -> NDArray[np.bool_]:
-        """Which of the ids every column has: bool (n,)."""
-        present = [np.isin(ids, column.ids) for column in self._columns.values()]
+        """Which of the ids every column has, but for those that fitting alone reads: bool (n,)."""
+        present = [np.isin(ids, column.ids) for column in self._needed]
         return np.logical_and.reduce(present) if present else np.ones(len(ids), dtype=bool)
 
     def failed(self, ids: Ids) -> NDArray[np.bool_]:
         """Which of the ids some stage could not process: bool (n,). One that a sample leaves out did not
         fail, nor is it usable."""
-        failed = [np.isin(ids, list(column.failures)) for column in self._columns.values()]
+        failed = [np.isin(ids, list(column.failures)) for column in self._needed]
         return np.logical_or.reduce(failed) if failed else np.zeros(len(ids), dtype=bool)
 
     def images(self, ids: Ids) -> Iterator[NDArray[np.uint8]]:

@@ -64,11 +64,13 @@ class Fitted:
 class Method:
     """Base of all methods; one file each in `components/methods/`.
 
-    VERSION is raised when the same configuration would give other numbers.
+    VERSION is raised when the same configuration would give other numbers. TRAINING_COLUMNS: stages, by the
+    method's names, that fitting alone reads; an image that has no row there can be classified all the same.
     """
 
     FOLDER: ClassVar[str] = "components.methods"
     VERSION: ClassVar[int] = 1
+    TRAINING_COLUMNS: ClassVar[frozenset[str]] = frozenset()
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         """What a trial reads, by the method's own names for it; no I/O. A trained classifier depends on

@@ -69,7 +69,7 @@ def open_finished(world: World, id_or_prefix: str) -> FinishedTrial:
         method=method,
         seed=found["seed"],
         fitted=_fitted(Storage(found["artifacts_uri"])),
-        data=_data(world, found, stages),
+        data=_data(world, found, stages, method.TRAINING_COLUMNS),
         stages=stages,
     )
 
@@ -78,14 +78,22 @@ def _is_tensors(world: World, key: str) -> bool:
     return bool(world.store.manifest(key)["sort"] == "tensors")
 
 
-def _data(world: World, found: dict[str, Any], stages: dict[str, str]) -> Data:
+def _data(
+    world: World, found: dict[str, Any], stages: dict[str, str], training_columns: frozenset[str]
+) -> Data:
     sorts = {name: _is_tensors(world, key) for name, key in stages.items()}
     columns: dict[str, Column] = {
         n: world.store.column(stages[n]) for n, tensors in sorts.items() if not tensors
     }
     tensors = {n: world.store.tensors(stages[n]) for n, is_tensors in sorts.items() if is_tensors}
     dataset = _dataset(world, found)
-    return open_data(dataset, columns=columns, tensors=tensors, on_failed=found["on_failed"] or "wrong")
+    return open_data(
+        dataset,
+        columns=columns,
+        tensors=tensors,
+        on_failed=found["on_failed"] or "wrong",
+        training_columns=training_columns,
+    )
 
 
 def _dataset(world: World, found: dict[str, Any]) -> Dataset:

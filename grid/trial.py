@@ -85,7 +85,13 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
 def _open(task: TrialTask, dataset: Dataset, store: ArtifactStore) -> Data:
     columns: dict[str, Column] = {name: store.column(key) for name, key in task.columns.items()}
     tensors = {name: store.tensors(key) for name, key in task.tensors.items()}
-    return open_data(dataset, columns=columns, tensors=tensors, on_failed=task.on_failed)
+    return open_data(
+        dataset,
+        columns=columns,
+        tensors=tensors,
+        on_failed=task.on_failed,
+        training_columns=task.method.TRAINING_COLUMNS,
+    )
 
 
 def _step_metric(name: str, value: float, step: int) -> Metric:

@@ -1,0 +1,271 @@
+"""What the methods share that fine-tune a trained network on few images and look at masks (CFT, arXiv
+2603.08309, and what it is compared with). Defaults and choices: its spec, part B.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
+
+from components.card import Card, CardError
+from components.concept_masks import (
+    CLASS_CONCEPTS,
+    CLASS_SEGMENTS,
+    CLIP_IMAGES,
+    CLIP_SEGMENTS,
+    CLIP_TEXTS,
+    SEGMENTS,
+    ConceptChecks,
+    ConceptRules,
+    check_concepts,
+    concepts_by_class,
+)
+from components.data import Data, Ids
+from components.few_shot import FewShot, few_shot
+from components.frames import Frame
+from components.method import LAST, Explanation, Fitted, Method, Metric, Report
+from components.models.backbone import Backbone
+from components.models.backbones.small_vit import SmallVit
+from components.models.clip import Clip
+from components.models.prompted_segmenter import PromptedSegmenter
+from components.models.relevance import Relevance
+from components.models.relevances.gae import Gae
+from components.models.segmenter import Segmenter
+from components.models.segmenters.felzenszwalb import Felzenszwalb
+from components.places import in_pixels
+from components.proposals import segments_of
+from components.recipe import Recipe
+from components.sample import Sample
+from components.stage import Stage, sampled
+from components.stages.backbone_images import BackboneImages
+from components.stages.classifier import classifier_of
+from components.stages.clip_images import ClipImages
+from components.stages.clip_segments import ClipSegments
+from components.stages.clip_texts import ClipTexts
+from components.training_masks import OBJECTS, GuidedImages, MaskSource, guided_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from components.models.network import Network
+
+Classification = Literal["self_label", "ground_truth", "kl_to_original"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuned(Method):
+    """Knobs, in the order of the steps. Lengths are pixels of a 224 frame.
+
+    backbone, recipe, frame: the network at the start; without recipe the backbone's checkpoint with its own
+    head, else trained by ERM with the trial's seed; frame: what it sees of an image in evaluation;
+    images_per_class, class_share, held_out_per_class: the few images, drawn by the trial's seed, see
+    `few_shot`; held-out ones choose the weights of the selection `val_loss`; pool: the training images that
+    masks are made of and all these are drawn from, None for the whole split;
+    masks: what an image's mask is: the union of its class's `concepts`; the `object`, by the data set; what a
+    prompted segmenter finds by the `class_name`; or a control made of the concepts' mask: a `random` box of
+    its area, `inverted`, or the `whole_image` (only in images whose concepts' mask is not dropped);
+    clip, vocabulary, template, segmenter, k_top, box_threshold (of a prompted segmenter): concepts and their
+    masks; min_occurrence, min_coverage, checked_per_class: concepts of a class that are kept, see
+    `check_concepts`, on that many of its training images, the same in every trial;
+    dilation: of masks; resize: to what images are squashed before a crop of 224 is cut, mirrored at random;
+    epochs, batch_size, learning_rate, weight_decay: AdamW (B8);
+    lambda_cls, classification, temperature: the term that keeps the class, see `classification`;
+    relevance, signed: the map, see `unit_maps`; explained: on which images maps are judged.
+    """
+
+    # stages that fitting alone reads: an image that has no row there can be classified all the same
+    TRAINING_COLUMNS: ClassVar[frozenset[str]] = frozenset(
+        {SEGMENTS, CLIP_IMAGES, CLIP_SEGMENTS, CLASS_SEGMENTS}
+    )
+
+    backbone: Backbone = SmallVit()
+    recipe: Recipe | None = Recipe()
+    frame: Frame = "squash"
+    images_per_class: Annotated[int, Ge(1)] = 3
+    class_share: Annotated[float, Gt(0), Le(1)] = 0.5
+    held_out_per_class: Annotated[int, Ge(1)] = 1
+    pool: Sample | None = None
+    masks: MaskSource = "concepts"
+    clip: Clip = Clip()
+    vocabulary: str = "concepts"
+    template: str = "a photo of {}"
+    segmenter: Segmenter = Felzenszwalb()
+    k_top: Annotated[int, Ge(1)] = 15
+    box_threshold: Annotated[float, Ge(0), Le(1)] = 0.35
+    min_occurrence: Annotated[float, Ge(0), Le(1)] = 0.15
+    min_coverage: Annotated[float, Ge(0), Le(1)] = 0.2
+    checked_per_class: Annotated[int, Ge(1)] = 30
+    dilation: Annotated[int, Ge(0)] = 0
+    resize: Annotated[int, Ge(224), Le(448)] = 256
+    epochs: Annotated[int, Ge(1)] = 50
+    batch_size: Annotated[int, Ge(1)] = 8
+    learning_rate: Annotated[float, Gt(0)] = 3e-6
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    lambda_cls: Annotated[float, Ge(0)] = 0.2
+    classification: Classification = "self_label"
+    temperature: Annotated[float, Gt(0)] = 1.0
+    relevance: Relevance = Gae()
+    signed: bool = False
+    explained: Sample = Sample()
+
+    def __post_init__(self) -> None:
+        if self.recipe is None and self.backbone.checkpoint is None:
+            raise ValueError("recipe is null and backbone has no checkpoint: its decisions are random")
+        if self.pool is not None and self.pool.split != "train":
+            raise ValueError(f"pool.split is {self.pool.split}: fine-tuning reads training images alone")
+        if isinstance(self.segmenter, PromptedSegmenter):
+            stored = self.segmenter.k_top_stored
+            if self.k_top > stored:
+                raise ValueError(f"k_top = {self.k_top} is more than segmenter.k_top_stored = {stored}")
+        elif self.masks == "class_name":
+            raise ValueError("masks: class_name needs a segmenter that is prompted by names")
+
+    def guidance(
+        self, network: "Network", pixels: "Tensor", masks: "Tensor", labels: "Tensor"
+    ) -> tuple["Tensor", "Tensor"]:
+        """What the loss has beside the term for the class, a number in the graph, and the logits (B, C).
+
+        pixels float32 (B, 3, S, S) in 0..255, masks float32 (B, S, S) of 0 and 1, labels int64 (B,).
+        """
+        raise NotImplementedError
+
+    @property
+    def rules(self) -> ConceptRules:
+        """Which segments are masks of concepts."""
+        return ConceptRules(self.k_top, self.box_threshold)
+
+    def stages(self, card: Card, seed: int) -> dict[str, Stage]:
+        recipe = self.recipe
+        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
+        seen = {"image_size": card.image_size, "frame": self.frame}
+        images: dict[str, Any] = {"backbone": self.backbone, "classifier": classifier, **seen}
+        stages: dict[str, Stage] = {"images": BackboneImages(**images)}
+        if classifier is not None:
+            stages["classifier"] = classifier
+        found = self._mask_stages(card)
+        if self.pool is None:
+            return stages | found
+        return stages | {name: sampled(stage, self.pool) for name, stage in found.items()}
+
+    def _mask_stages(self, card: Card) -> dict[str, Stage]:
+        """What masks are read from; CardError where the data set has not what is needed."""
+        images = ClipImages(clip=self.clip)
+        names = ClipTexts(clip=self.clip, texts=card.classes, templates=(self.template,))
+        by_name: dict[str, Stage] = {CLASS_SEGMENTS: segments_of(self.segmenter, images, names)}
+        if self.masks == "class_name":
+            return by_name
+        if self.masks == "object":
+            if card.masks is None:
+                raise CardError(f"masks: object: the card of {card.name} names no masks")
+            return {}
+        texts = ClipTexts(clip=self.clip, texts=card.vocabulary(self.vocabulary), templates=(self.template,))
+        segments = segments_of(self.segmenter, images, texts)
+        stages: dict[str, Stage] = {CLIP_IMAGES: images, CLIP_TEXTS: texts, SEGMENTS: segments}
+        listed = concepts_by_class(card, self.vocabulary)
+        if listed is not None:
+            stages[CLASS_CONCEPTS] = listed
+        if not isinstance(self.segmenter, PromptedSegmenter):
+            stages[CLIP_SEGMENTS] = ClipSegments(clip=self.clip, segments=segments)
+        if self.min_coverage > 0 and card.masks is None:
+            if not isinstance(self.segmenter, PromptedSegmenter):
+                raise CardError(
+                    f"min_coverage = {self.min_coverage}: the card of {card.name} names no masks, and "
+                    "segmenter is not prompted by names: set it to 0"
+                )
+            stages |= by_name
+        return stages
+
+    def few_shot(self, data: Data, seed: int) -> FewShot:
+        """The few images, of those that have all that masks are made of."""
+        ids, labels = self._candidates(data)
+        return few_shot(ids, labels, self.images_per_class, self.class_share, self.held_out_per_class, seed)
+
+    def _candidates(self, data: Data) -> tuple[Ids, Ids]:
+        """Ids and labels of training images."""
+        part = data.usable_split("train")
+        kept = np.ones(len(part.ids), bool)
+        for name in self.TRAINING_COLUMNS & self._mask_stages(data.card).keys():
+            kept &= np.isin(part.ids, data[name].ids)
+        if self.pool is not None:
+            kept &= np.isin(part.ids, self.pool.of(data.index).image_ids)
+        return part.ids[kept], part.labels[kept]
+
+    def checks(self, data: Data, classes: Ids) -> ConceptChecks | None:
+        """Of the concepts of these classes; None where masks are not of concepts."""
+        if self.masks in OBJECTS:
+            return None
+        ids, labels = self._candidates(data)
+        of_classes = np.isin(labels, classes)
+        drawn = few_shot(ids[of_classes], labels[of_classes], self.checked_per_class, 1.0, 0, seed=0).trained
+        rules = (self.rules, self.min_occurrence, self.min_coverage)
+        return check_concepts(data, drawn, _labels(data, drawn), *rules)
+
+    def guided(self, data: Data, ids: Ids, kept: NDArray[np.bool_], seed: int) -> GuidedImages:
+        """These images with their masks, at the size that they are cropped from; kept (L, K)."""
+        size = data.card.image_size
+        side, dilation = round(self.resize * size / 224), in_pixels(self.dilation, size)
+        labels = _labels(data, ids)
+        return guided_images(data, ids, labels, self.masks, kept, self.rules, side, dilation, seed)
+
+    def fit(self, data: Data, seed: int, report: Report) -> Fitted:
+        """Weights as `<selection>/<name>`, and the ids that were trained on and held out, without those that
+        were dropped for their masks."""
+        from components.models.fine_tuning_loop import fine_tune
+        from components.models.guided_networks import start_network
+
+        network = start_network(self, data)
+        self.relevance.check(network)
+        drawn = self.few_shot(data, seed)
+        checks = self.checks(data, _labels(data, np.concatenate([drawn.trained, drawn.held_out])))
+        kept = np.zeros((len(data.card.classes), 0), bool) if checks is None else checks.kept
+        train, held_out = (self.guided(data, ids, kept, seed) for ids in (drawn.trained, drawn.held_out))
+        done = fine_tune(self, network, train, held_out, data.card.image_size, seed, report)
+        tensors = {f"{s}/{name}": x for s, weights in done.weights.items() for name, x in weights.items()}
+        ids = {"trained_ids": train.ids, "held_out_ids": held_out.ids, "classes": drawn.classes}
+        facts: dict[str, Any] = {
+            "images_trained": len(train.ids),
+            "images_held_out": len(held_out.ids),
+            "masks_empty": train.masks_empty + held_out.masks_empty,
+            "masks_too_large": train.masks_too_large + held_out.masks_too_large,
+            "mask_share": float(train.masks.mean()),
+            "best_epoch": done.best_epoch,
+        }
+        if checks is not None:
+            looked_at = checks.listed & ~np.isnan(checks.occurrence)
+            facts["concepts_kept"] = int((looked_at & checks.kept).sum())
+            facts["concepts_dropped"] = int((looked_at & ~checks.kept).sum())
+        texts = {} if checks is None else {"concepts.csv": checks.table(*self._names(data.card))}
+        return Fitted(
+            {**tensors, **ids}, {"numbers": facts, "disagreement": done.disagreement, "files": texts}
+        )
+
+    def _names(self, card: Card) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return card.classes, card.vocabulary(self.vocabulary)
+
+    def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
+        from components.models.guided_networks import fitted_network, logits_of
+
+        return logits_of([fitted_network(self, fitted, data, selection)], data, ids, self.frame)[0]
+
+    def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
+        from components.models.fine_tuning_evaluation import evaluate_fine_tuned
+
+        return evaluate_fine_tuned(self, fitted, data)
+
+    def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
+        """The maps of the classes that are predicted, before and after."""
+        from components.models.fine_tuning_evaluation import maps_before_and_after
+
+        ids = np.asarray(image_ids, np.int64)
+        return maps_before_and_after(self, fitted, data, ids[data.usable(ids)])
+
+    def files(self, fitted: Fitted, data: Data) -> dict[str, str]:
+        """`concepts.csv`: the concepts that were checked, and which were kept."""
+        return dict(fitted.facts["files"])
+
+
+def _labels(data: Data, ids: Ids) -> Ids:
+    return data.index.labels[data.rows(ids)]

@@ -1,0 +1,35 @@
+"""GradMask (Simpson et al., 2019): no gradient of the class's logit beside the mask."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Gt
+
+from components.fine_tuned import Classification, FineTuned
+from components.training_masks import MaskSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from components.models.network import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradMask(FineTuned):
+    """lambda_nc: of the squared gradients, see `grad_mask`. Defaults are those that CFT's paper gives for
+    ViT-B (its Table 8)."""
+
+    masks: MaskSource = "object"
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    lambda_cls: Annotated[float, Ge(0)] = 0.1
+    classification: Classification = "ground_truth"
+    lambda_nc: Annotated[float, Ge(0)] = 50.0
+
+    def guidance(
+        self, network: "Network", pixels: "Tensor", masks: "Tensor", labels: "Tensor"
+    ) -> tuple["Tensor", "Tensor"]:
+        from components.models.alignment_losses import grad_mask
+        from components.models.guided_networks import twice_differentiable
+
+        inputs, logits = twice_differentiable(network, pixels)
+        return self.lambda_nc * grad_mask(logits, inputs, masks, labels), logits
