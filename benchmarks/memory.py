@@ -46,7 +46,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder, cluster(None) as total:
         with tarfile.open(Path(data) / "cifar10-mini.tar") as archive:
-            archive.extractall(folder, filter="data")
+            archive.extractall(folder)
         root = Path(folder) / "cifar10-mini"
         paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg")) * TIMES
         seen: list[tuple[int, float, float]] = []
