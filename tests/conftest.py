@@ -38,7 +38,7 @@ def _unpacked(archive: Path, config: pytest.Config) -> Path:
     if not target.is_dir():
         temporary = cache / f"{target.name}.{os.getpid()}"
         with tarfile.open(archive) as file:
-            if hasattr(tarfile, "data_filter"):  # from 3.11.4 on; elsewhere it is not missed, the sets are ours
+            if hasattr(tarfile, "data_filter"):  # before 3.11.4 there are none; the sets are ours
                 file.extraction_filter = staticmethod(tarfile.data_filter)
             file.extractall(temporary)
         temporary.rename(target)
