@@ -75,11 +75,12 @@ def test_the_plan_of_the_paper_spec_needs_neither(
     assert not stop.value.code
     assert len(plan["unresolved"]) == 5
     assert plan["cached_stages"] == 0
-    # 2 networks, the defaults, and what differs from them in k_top, tau_min_pixels, tau_iou, lambda, bag_size
-    assert plan["trials"] == 5 * (2 + 1 + 2 + 5 + 3 + 2 + 1)
+    # 2 networks, 3 that read groups, the defaults, the other head, both heads warmed up on bags, and what differs
+    # from the defaults in k_top, tau_min_pixels, tau_iou, lambda_concept, bag_size
+    assert plan["trials"] == 5 * (2 + 3 + 1 + 1 + 2 + 2 + 5 + 3 + 2 + 1)
     kinds = [stage["kind"] for stage in plan["stages"]]
     assert {kinds.count(kind) for kind in ("boxes", "box_segments", "clip_images", "clip_segments")} == {1}
-    assert kinds.count("backbone_segments") == 5  # a warm-up for each seed
+    assert kinds.count("backbone_segments") == 5 + 1  # ERM for each seed, and the published weights
 
 
 def test_what_it_says_about_gpus_mends_it(

@@ -115,7 +115,7 @@ def test_a_read_time_grid_pays_one_pass_and_a_broken_image_is_a_counted_failure(
     assert "25 done" in shell.run("grid", "status", "readtime")
     assert f"id: {chosen}" in shell.run("grid", "show", chosen[:8])
     assert "MISSING" not in shell.run("grid", "doctor", str(spec))
-    assert "7 artifacts, 0 problems" in shell.run("grid", "artifacts", "verify")
+    assert "8 artifacts, 0 problems" in shell.run("grid", "artifacts", "verify")
     assert "0 artifacts" in shell.run("grid", "artifacts", "gc", "--older-than", "0")
     shell.run("grid", "rerun", chosen)
     assert json.loads(shell.run("grid", "plan", str(spec), "--json"))["to_run"] == 1
