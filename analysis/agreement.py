@@ -75,7 +75,7 @@ def agreements(store: ResultsStore, experiment: str, a: str, b: str, metric: str
         raise LookupError(f"no data set and seed of {experiment!r} has trials of both {a!r} and {b!r}")
     rows: list[dict[str, Any]] = []
     for pair in pairs.to_dict("records"):
-        one, two = (_explained(pair[f"artifacts_uri_{side}"], pair[f"id_{side}"], metric) for side in "ab")
+        one, two = (explained(pair[f"artifacts_uri_{side}"], pair[f"id_{side}"], metric) for side in "ab")
         row = _paired(one, two)
         if pair["segments_a"] != pair["segments_b"]:
             row["agreement"] = float("nan")
@@ -110,7 +110,8 @@ def _named(trials: pd.DataFrame, name: str) -> pd.DataFrame:
     return found
 
 
-def _explained(uri: str, trial: str, metric: str) -> Explained:
+def explained(uri: str, trial: str, metric: str) -> Explained:
+    """What a trial kept of each image; LookupError where it kept none, or no scores of this name."""
     try:
         tensors = safetensors.numpy.load(Storage(uri).read(FITTED))
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from analysis import tables
 from analysis.agreement import agreements
 from analysis.compare import Wanted
 from analysis.compare import compare as compare_methods
+from analysis.over_images import over_images as image_scores
 from analysis.preferences import preferences as shares_of_votes
 from analysis.report import write_report
 from analysis.sql import RefusedError, query
@@ -119,12 +120,20 @@ def scores(
     split: Split = "test",
     selection: Selection = "last",
     group: Annotated[str, typer.Option(help="One group, or all.")] = "all",
+    over_images: Annotated[
+        bool,
+        typer.Option(
+            "--over-images", help="Intervals over images, not seeds, where trials kept a score of each."
+        ),
+    ] = False,
     as_json: Json = False,
     results: Results = None,
 ) -> None:
     """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
     with _store(results) as store:
         table = tables.scores(store, experiment, metric, split=split, selection=selection, group=group)
+        if over_images:
+            table = image_scores(store, experiment, table)
     if as_json:
         return print_json(tables.records(table))
     key = ["dataset", "method", "config_id"]

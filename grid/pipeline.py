@@ -8,7 +8,7 @@ Images whose rows are stored already are left out, so that a killed pipeline goe
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ from grid.stage_worker import (
     write_part,
 )
 
-PART_IMAGES = 256  # rows of a part: what a kill can cost
+PART_IMAGES = 256  # rows of a part at most: what a kill can cost
+PARTS_PER_REPLICA = 4  # at least, as far as batches stay whole: else few images would keep one replica busy
 REASONS_SHOWN = 3
 
 Progress = Callable[[int, int], None]  # progress(images done, images in all)
@@ -66,13 +67,14 @@ def run_column_stage(
     assert index is not None
     stored = store.stored_ids(planned.key)
     todo = index.rows(~np.isin(index.image_ids, stored))
-    parts = -(-len(todo) // PART_IMAGES)
-    least, most = (min(n, max(parts, 1)) for n in replicas_for(resources, cluster))  # no idle ones
     task = _task(planned, stages, store)
     batch_size = resources.batch_size or task.stage.batch_size
+    replicas = replicas_for(resources, cluster)
+    parts = list(blocks(len(todo), part_size(len(todo), batch_size, replicas[1])))
+    least, most = (min(n, max(len(parts), 1)) for n in replicas)  # no idle ones
     if len(todo):
         pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most)
-        _stream(todo, task, resources, batch_size, pool, progress, len(index))
+        _stream(todo, task, resources, batch_size, parts, pool, progress, len(index))
     failures = _checked(planned, store, index, max_failed_fraction)
     return _publish(
         planned,
@@ -94,6 +96,13 @@ def run_column_stage(
     )
 
 
+def part_size(images: int, batch_size: int, replicas: int) -> int:
+    """Images of a part: at most PART_IMAGES; fewer, but a batch at least, where replicas would have too few
+    parts to share."""
+    shared = -(-images // (PARTS_PER_REPLICA * replicas))
+    return min(PART_IMAGES, max(batch_size, shared))
+
+
 def _task(planned: PlannedStage, stages: Mapping[str, PlannedStage], store: ArtifactStore) -> StageTask:
     assert isinstance(planned.stage, ColumnStage)
     columns, tensors = by_sort(planned.inputs, stages)
@@ -105,6 +114,7 @@ def _stream(
     task: StageTask,
     resources: StageResources,
     batch_size: int,
+    parts: Sequence[slice],
     pool: ray.data.ActorPoolStrategy,
     progress: Progress,
     total: int,
@@ -114,9 +124,8 @@ def _stream(
     context.enable_progress_bars = False  # ours shows images, and goes to logs as lines
     context.issue_detectors_config.detectors = []  # they warn of every pipeline shorter than its samples
     paths = placed(_paths(todo), task)
-    parts = [paths.slice(b.start, b.stop - b.start) for b in blocks(len(todo), PART_IMAGES)]
     written = (
-        ray.data.from_arrow(parts)
+        ray.data.from_arrow([paths.slice(part.start, part.stop - part.start) for part in parts])
         .map_batches(
             read_images,
             batch_size=None,

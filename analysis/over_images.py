@@ -1,0 +1,26 @@
+"""Scores that trials kept of each image: how sure their means are over images, where seeds are few."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.agreement import TRIALS, explained, mean_interval
+from analysis.tables import read
+from grid.results.store import ResultsStore
+
+
+def over_images(store: ResultsStore, experiment: str, scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `tables.scores` with `n` images, the mean over them of each one's mean over the seeds, and
+    its 95 % interval by the bootstrap.
+
+    Raises LookupError for a metric that trials do not keep of each image.
+    """
+    trials = read(store, TRIALS, experiment=experiment)
+    rows = []
+    for row in scores.to_dict("records"):
+        own = trials[(trials["dataset"] == row["dataset"]) & (trials["config_id"] == row["config_id"])]
+        kept = [explained(t["artifacts_uri"], t["id"], row["metric"]) for t in own.to_dict("records")]
+        of_images = pd.concat([pd.Series(trial.scores, trial.image_ids) for trial in kept]).dropna()
+        means = np.asarray(of_images.groupby(level=0).mean(), np.float64)
+        low, high = mean_interval(means)
+        rows.append({**row, "n": len(means), "mean": means.mean(), "ci_low": low, "ci_high": high})
+    return pd.DataFrame(rows)
