@@ -201,7 +201,8 @@ def reported(
             "published": table["paper"] + ", " + table["table_name"] + ": " + table["row_name"],
             "setting": table["setting"],
             "method": table["method"],
-            "metric": table["metric"],
+            "metric": table["metric"]
+            + table["group_name"].map(lambda name: "" if name == "all" else f", {name}"),
             "reported": table["reported"].map(number),
             "measured": with_interval(table, "measured", "ci_low", "ci_high"),
             "difference": [number(value, "+") for value in table["difference"]],

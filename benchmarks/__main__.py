@@ -26,8 +26,10 @@ ALL = (
 )
 
 if __name__ == "__main__":
-    for benchmark in ALL:
-        if sys.argv[1:] and benchmark.__name__.rpartition(".")[2] not in sys.argv[1:]:
-            continue
-        print(benchmark.__doc__.splitlines()[0])
-        benchmark.main()
+    by_name = {benchmark.__name__.rpartition(".")[2]: benchmark for benchmark in ALL}
+    unknown = [name for name in sys.argv[1:] if name not in by_name]
+    if unknown:
+        sys.exit(f"no benchmark {unknown[0]}; there are {', '.join(by_name)}")
+    for name in sys.argv[1:] or by_name:
+        print(by_name[name].__doc__.splitlines()[0])
+        by_name[name].main()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.noop import Noop
-from benchmarks.stage_throughput import CARD, photographs
+from benchmarks.streams import CARD, photographs
 from components.fingerprint import FileHashes
 from grid.artifacts import ArtifactStore
 from grid.cluster import cluster
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, cluster(None) as total:
         folder = Path(name)
         (folder / "images").mkdir()
-        index = photographs(folder / "images", 8)
+        index = photographs(folder / "images", 8, 224, 224)
         dataset = Dataset(CARD, index.root, index, "benchmark")
         times = []
         for count in TRIALS:

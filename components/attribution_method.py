@@ -5,7 +5,7 @@ reads curves and makes numbers of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from components.card import Card
 from components.crops import stored_masks
 from components.curve_scores import mask_scores, pixel_scores, top_masks
 from components.data import Column, Data, Ids
+from components.evaluation import predictions_of
 from components.fill import Fill
 from components.frames import Frame
 from components.heat import Heat, heat_of, unframed
 from components.heatmap_scores import object_pointing_metrics, segmentation_metrics
 from components.identity import component_name
 from components.method import LAST, Explanation, Fitted, Method, Metric, Report
+from components.metrics.accuracy import average_accuracy
 from components.metrics.insertion_deletion import standard_error
 from components.models.backbone import Backbone
 from components.models.backbones.small_cnn import SmallCnn
@@ -33,6 +35,7 @@ from components.sample import Sample
 from components.segment_stage import SegmentStage
 from components.stage import ColumnStage, Stage, sampled
 from components.stages.classifier import classifier_of
+from components.stages.heatmaps import Heatmaps
 from components.stages.mask_curves import MaskCurves
 from components.stages.mask_values import MaskValues
 from components.stages.pixel_curves import PixelCurves
@@ -47,7 +50,8 @@ class AttributionMethod(Method):
     """Knobs of what is explained and of how it is judged.
 
     backbone, recipe: the classifier that is explained; without recipe the backbone's checkpoint with its own
-    head, else trained by ERM with the trial's seed; always the class that it predicts;
+    head, else trained by ERM with the trial's seed; always the class that it predicts. So that all stages see
+    the same class, the precision `auto` is fp32 on every device, and heatmaps know no other;
     frame: what the network sees of an image that is no square;
     segmenter: whose masks are ranked; min_pixels, max_masks: those with fewer pixels of a 224 frame are left
     out, and then all but the largest so many;
@@ -79,10 +83,12 @@ class AttributionMethod(Method):
 
     def target(self, card: Card, seed: int) -> dict[str, Any]:
         """The network that is explained, as stages' fields backbone, classifier, image_size and frame."""
-        recipe = self.recipe
-        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
+        recipe, backbone = self.recipe, self.backbone
+        classifier = None if recipe is None else classifier_of(card, backbone, recipe, seed)
+        if backbone.precision == "auto":
+            backbone = replace(backbone, precision="fp32")
         return {
-            "backbone": self.backbone,
+            "backbone": backbone,
             "classifier": classifier,
             "image_size": card.image_size,
             "frame": self.frame,
@@ -94,6 +100,8 @@ class AttributionMethod(Method):
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         target, segments, ranking = self.target(card, seed), self.segments(), self.ranking(card, seed)
+        if isinstance(ranking, Heatmaps):
+            target["backbone"] = ranking.backbone
 
         def curves(**order: Any) -> MaskCurves:
             return MaskCurves(
@@ -138,8 +146,13 @@ class AttributionMethod(Method):
 
     def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
         """Means over the explained images that have masks (`images_without_masks` have none): the areas under
-        the curves by each rule, of the method and of both controls, their standard errors; what it cost; and
-        where there are masks of objects, how well heatmaps and first masks find them."""
+        the curves by each rule, of the method and of both controls, their standard errors; and where there
+        are masks of objects, how well heatmaps and first masks find them.
+
+        `model_inputs_per_image`: of the explained network, for the ranking; `seconds_per_image`: for all that
+        was made for the ranking, the masks too where they are what is valued. `average_accuracy`: of the
+        classifier, where it was trained; an image that failed counts as wrong.
+        """
         split = self.sample.split
         ids = data.usable_split(split).ids
         names = set(fitted.tensors) - {"image_ids", "top_mask"}
@@ -152,11 +165,9 @@ class AttributionMethod(Method):
         for control in CONTROLS:
             scores = mask_scores(data[f"{control}_order"], ids)
             numbers |= {f"{n}_{control}_order": _mean(x) for n, x in scores.items() if "_auc_" in n}
-        costly = ["ranking", *_costly_inputs(self.ranking(data.card, seed=0))]
-        numbers |= _cost([data[name] for name in costly])
-        if self.recipe is not None and data.card.labelled and len(ids):
-            right = self.predict(fitted, data, ids).argmax(axis=1) == data.usable_split(split).labels
-            numbers["average_accuracy"] = float(right.mean())
+        numbers |= self._cost(data)
+        if self.recipe is not None and data.card.labelled:
+            numbers["average_accuracy"] = self._accuracy(fitted, data)
 
         def heatmaps(ids: Ids) -> Heat:
             return self._heatmaps(data, ids)
@@ -180,6 +191,19 @@ class AttributionMethod(Method):
             Explanation(int(image_id), _title(data.card, row), *self._evidence(data, image_id))
             for image_id, row in zip(ids, predicted, strict=True)
         ]
+
+    def _cost(self, data: Data) -> dict[str, float]:
+        ranking = self.ranking(data.card, seed=0)
+        passed = [data[name] for name in ("ranking", *_costly_inputs(ranking))]
+        needed = [*passed, data["segments"]] if isinstance(ranking, MaskValues) else passed
+        return _per_image("model_inputs", passed) | _per_image("seconds", needed)
+
+    def _accuracy(self, fitted: Fitted, data: Data) -> float:
+        """Of the sample's images."""
+        part = data.split(self.sample.split)
+        counted = data.usable(part.ids) | data.failed(part.ids)
+        predictions = predictions_of(data, part.ids[counted], lambda ids: self.predict(fitted, data, ids))
+        return average_accuracy(predictions, part.labels[counted])
 
     def _heatmaps(self, data: Data, ids: Ids) -> Heat:
         """Of the square frame, (n, S, S)."""
@@ -212,14 +236,12 @@ def _costly_inputs(ranking: ColumnStage) -> dict[str, ColumnStage]:
     return {n: x for n, x in inputs if isinstance(x, ColumnStage) and not isinstance(x, SegmentStage)}
 
 
-def _cost(columns: Sequence[Column]) -> dict[str, float]:
-    """Model inputs and seconds per image of columns of the same images; nothing where they were not kept."""
+def _per_image(name: str, columns: Sequence[Column]) -> dict[str, float]:
+    """Model inputs or seconds per image of columns together; nothing where they were not kept."""
     costs = [(column.cost(), len(column.ids)) for column in columns]
-    return {
-        f"{name}_per_image": sum(cost[name] / max(n, 1) for cost, n in costs)
-        for name in ("model_inputs", "seconds")
-        if all(name in cost for cost, _ in costs)
-    }
+    if not all(name in cost for cost, _ in costs):
+        return {}
+    return {f"{name}_per_image": sum(cost[name] / max(n, 1) for cost, n in costs)}
 
 
 def _title(card: Card, row: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ class Card(BaseModel):
     class a line: the name of its folder in the release (`folders`), then its own;
     `labelled`: if not, the classes are what networks may answer, and one more, UNLABELLED, is every image's;
     `test_folder`: of the layout image_folder, where releases call what everybody tests on `val`;
+    `sets`: of the layout imagenet_shifts, what is tested on;
     `masks` and `part_masks` are patterns relative to the root, with `{stem}` for the image's path
     without its suffix, below the folder `images` where the layout has one; what their values mean says
     `components.mask_files`;
@@ -58,6 +59,7 @@ class Card(BaseModel):
     labelled: bool = True
     test_folder: Literal["val", "test"] = "test"
     places: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
     root: str | None = None
     generator: dict[str, Any] | None = None
     masks: str | None = None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from components.identity import digest
@@ -37,23 +38,29 @@ class FileHashes:
         temporary.replace(self.memory)
 
 
-def fingerprint(index: ImageIndex, hashes: FileHashes) -> str:
+def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int], None] | None = None) -> str:
     """Hash of the index (ids, paths, labels, groups, splits) and of each image and mask file.
 
-    A file that is listed but missing counts as such: it will be a failure row, not a stop.
+    A file that is listed but missing counts as such: it will be a failure row, not a stop. `progress(done)`
+    is called per image.
     """
-    rows = [
-        [
-            int(index.image_ids[row]),
-            index.paths[row],
-            int(index.labels[row]),
-            int(index.groups[row]),
-            index.splits[row],
-            *(_hash(path, hashes) for path in _files(index, row)),
-        ]
-        for row in range(len(index))
-    ]
-    hashes.save()
+    rows = []
+    try:
+        for row in range(len(index)):
+            rows.append(
+                [
+                    int(index.image_ids[row]),
+                    index.paths[row],
+                    int(index.labels[row]),
+                    int(index.groups[row]),
+                    index.splits[row],
+                    *(_hash(path, hashes) for path in _files(index, row)),
+                ]
+            )
+            if progress is not None:
+                progress(row + 1)
+    finally:
+        hashes.save()  # what was read is not read again, also after Ctrl-C
     return digest([list(index.classes), list(index.group_names), rows])
 
 

@@ -8,16 +8,18 @@ from PIL import Image
 
 from components.images import resized
 
-Frame = Literal["squash", "center_crop"]
+Frame = Literal["squash", "center_crop", "center_crop_256"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+RESIZED = {"center_crop": 224, "center_crop_256": 256}  # the shorter side, before a crop of 224 pixels
 
 
 def framed(image: NDArray[np.uint8], size: int, frame: Frame) -> NDArray[np.uint8]:
     """The image (H, W, 3) as uint8 (size, size, 3), bilinear with anti-aliasing.
 
     squash: both sides to `size`, the aspect ratio lost; center_crop: the shorter side to `size`, then the
-    middle (spec of SALF-CBM, B3.5). In one step, which a very long image needs; torchvision's Resize and
-    CenterCrop are two, and differ by one grey level in few pixels.
+    middle (spec of SALF-CBM, B3.5); center_crop_256: the shorter side to 256 pixels for a `size` of 224, then
+    the middle, as ImageNet is evaluated (spec of EAC, E1). In one step, which a very long image needs;
+    torchvision's Resize and CenterCrop are two, and differ by one grey level in few pixels.
     """
     if frame == "squash":
         return resized(image, size)
@@ -30,13 +32,15 @@ def frame_box(height: int, width: int, size: int, frame: Frame) -> Box:
     """What `framed` shows of an image, in pixels of the image."""
     if frame == "squash":
         return (0, 0, width, height)
-    (left, right), (top, bottom) = _span(width, height, size), _span(height, width, size)
+    shorter = round(size * RESIZED[frame] / 224)
+    left, right = _span(width, height, size, shorter)
+    top, bottom = _span(height, width, size, shorter)
     return (left, top, right, bottom)
 
 
-def _span(side: int, other: int, size: int) -> tuple[float, float]:
+def _span(side: int, other: int, size: int, shorter: int) -> tuple[float, float]:
     """Where the crop lies along a side. It is cut after resizing, from whole pixels, as torchvision does."""
-    resized_side = size if side <= other else size * side // other
+    resized_side = shorter if side <= other else shorter * side // other
     first = round((resized_side - size) / 2)
     scale = side / resized_side
     return first * scale, min((first + size) * scale, side)

@@ -1,6 +1,7 @@
 """What methods share whose model is a trained classifier stage: they are its evaluation."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from components.method import LAST, Fitted, Method, Metric, Report
 from components.models.backbone import Backbone
 from components.models.backbones.small_cnn import SmallCnn
 from components.recipe import Recipe
+from components.shifted_index import ShiftedIndex
+from components.shifted_sets import ranked, set_metrics
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier import classifier_of
@@ -52,8 +55,10 @@ class TrainedClassifier(Method):
         metrics = []
         for split in self.evaluated:
             ids = data.split(split).ids
-            predictions = predictions_of(data, ids, lambda usable: self.predict(fitted, data, usable))
-            metrics += accuracy_metrics(data, split, predictions)
+            logits = partial(self.predict, fitted, data)
+            metrics += accuracy_metrics(data, split, predictions_of(data, ids, logits))
+            if isinstance(data.index, ShiftedIndex):
+                metrics += set_metrics(data, split, ranked(data, data.usable_split(split).ids, logits))
         return metrics
 
     @property

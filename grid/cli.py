@@ -19,7 +19,7 @@ from grid.plan import Plan
 from grid.plan_view import show_plan
 from grid.planning import plan_of
 from grid.prefer_cli import prefer
-from grid.progress import console
+from grid.progress import Display, console
 from grid.refused import Refused
 from grid.results.database import ResultsUnreachable
 from grid.results.store import IdentityClash, redacted
@@ -88,7 +88,9 @@ def plan_command(
 
 
 def _plan(spec: Spec, world: World) -> Plan:
-    return plan_of(spec, [read(locate(entry), world.hashes) for entry in spec.datasets], world)
+    with Display(stderr=True) as display:
+        datasets = [read(locate(entry), world.hashes, display) for entry in spec.datasets]
+    return plan_of(spec, datasets, world)
 
 
 @app.command("run")

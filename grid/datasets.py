@@ -13,11 +13,13 @@ from components.identity import digest
 from components.images import DataError, ImageIndex
 from grid.home import data_folder, home
 from grid.names import component_class
+from grid.progress import Display
 from grid.space import build
 from grid.spec import DatasetEntry, SpecError
 
 READERS = "components.readers"
 GENERATORS = "components.generators"
+PATIENCE = 2.0  # seconds that a fingerprint may take without a word
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,19 @@ def _identity(generator: Any) -> str:
     return digest([type(generator).VERSION, configuration(generator)])
 
 
-def make(source: Source, progress: Callable[[int, int], None], workers: int) -> bool:
-    """Draws the data set if it can be drawn and is not there; whether it did."""
+def make(source: Source, progress: Callable[[int, int], None], workers: int) -> None:
+    """Draws the data set if it can be drawn and is not there."""
     if source.root is None or source.root.is_dir() or source.generator is None:
-        return False
+        return
     source.root.parent.mkdir(parents=True, exist_ok=True)
     source.generator.generate(source.root, progress, workers=workers)
-    return True
 
 
-def read(source: Source, hashes: FileHashes) -> Dataset:
-    """The data set's index and fingerprint, or what is missing. SpecError if what is there is wrong."""
+def read(source: Source, hashes: FileHashes, display: Display) -> Dataset:
+    """The data set's index and fingerprint, or what is missing. SpecError if what is there is wrong.
+
+    The first time every byte of it is read: minutes for a large one, which are shown.
+    """
     card, root = source.card, source.root
     if root is None or not root.is_dir():
         return Dataset(card, root, None, None, _missing(source))
@@ -113,7 +117,10 @@ def read(source: Source, hashes: FileHashes) -> Dataset:
         raise SpecError(f"data set {card.name}: {error}") from error
     if source.entry.images_per_split is not None:
         index = index.limited(source.entry.images_per_split)
-    return Dataset(card, root, index, fingerprint(index, hashes))
+    task = display.task(f"fingerprinting {card.name}", len(index), "images", PATIENCE)
+    found = fingerprint(index, hashes, task.update)
+    task.finish(f"{len(index)} images in {task.seconds:.1f} s")
+    return Dataset(card, root, index, found)
 
 
 def _missing(source: Source) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from components.card import load_card
 from components.checkpoints import ROOT
 from components.fingerprint import FileHashes
+from components.images import stored_in
 from grid.artifacts import ArtifactStore
 from grid.datasets import Dataset, locate, read
 from grid.home import (
@@ -30,6 +31,7 @@ from grid.home import (
     tracking_uri,
 )
 from grid.plan import Plan, make_plan
+from grid.progress import Display
 from grid.results.store import ResultsStore, ResultsUnreachable, redacted
 from grid.spec import DatasetEntry, Spec, SpecError
 from grid.storage import StorageError
@@ -61,7 +63,8 @@ class Places:
 def findings(spec: Spec, places: Places) -> Iterator[Finding]:
     """All checks of a spec. No model is loaded and nothing is run. SpecError if the spec itself is wrong."""
     hashes = FileHashes(home() / "file_hashes.json")
-    datasets = [_dataset(entry, hashes) for entry in spec.datasets]
+    with Display(stderr=True) as display:
+        datasets = [_dataset(entry, hashes, display) for entry in spec.datasets]
     plan = make_plan(spec, datasets, hashes, lambda key: False, lambda ids: {}, {}, ())
     yield _python()
     yield _versions()
@@ -79,11 +82,11 @@ def findings(spec: Spec, places: Places) -> Iterator[Finding]:
     yield _ray_auth()
 
 
-def _dataset(entry: DatasetEntry, hashes: FileHashes) -> Dataset:
+def _dataset(entry: DatasetEntry, hashes: FileHashes, display: Display) -> Dataset:
     """The data set; what is wrong with it counts as missing."""
     card = load_card(entry.name)
     try:
-        return read(locate(entry), hashes)
+        return read(locate(entry), hashes, display)
     except SpecError as error:
         return Dataset(card, None, None, None, str(error))
 
@@ -106,9 +109,10 @@ def _data(dataset: Dataset, position: int) -> Finding:
             return Finding(check, True, dataset.missing)
         return Finding(check, False, dataset.missing.removeprefix(f"{check}: "), fix)
     index = dataset.index
-    absent = sum(not index.path(row).is_file() for row in range(len(index)))
+    files = {stored_in(index.path(row))[0] for row in range(len(index))}
+    absent = sum(not file.is_file() for file in files)
     if absent:
-        return Finding(check, False, f"{absent} of {len(index)} image files are not in {index.root}", fix)
+        return Finding(check, False, f"{absent} of {len(files)} image files are not in {index.root}", fix)
     return Finding(check, True, f"{len(index)} images in {index.root}, fingerprint {dataset.fingerprint}")
 
 

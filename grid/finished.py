@@ -13,6 +13,7 @@ from components.data import Column, Data
 from components.method import Fitted, Method
 from grid.datasets import Dataset, locate, open_data, read
 from grid.names import component_class
+from grid.progress import Display
 from grid.refused import Refused
 from grid.space import build
 from grid.spec import SpecError, parse_spec
@@ -104,7 +105,8 @@ def _dataset(world: World, found: dict[str, Any]) -> Dataset:
             try:
                 spec = parse_spec(yaml.safe_load(launch["spec"]), experiment)
                 entry = next(entry for entry in spec.datasets if entry.name == found["dataset"])
-                dataset = read(locate(entry), world.hashes)
+                with Display(stderr=True) as display:
+                    dataset = read(locate(entry), world.hashes, display)
             except (StopIteration, SpecError):
                 continue
             if dataset.fingerprint == found["data_fingerprint"]:

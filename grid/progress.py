@@ -1,6 +1,5 @@
 """Progress of long work: a live bar in a terminal, plain lines in a log."""
 
-import sys
 import time
 from types import TracebackType
 
@@ -10,16 +9,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 LOG_EVERY = 10.0  # seconds between the lines of one task in a log
 
 
-def console() -> Console:
-    """Standard output; without colours and with no fixed width where it is not a terminal."""
-    return Console(soft_wrap=True, highlight=False)
+def console(stderr: bool = False) -> Console:
+    """Standard output, or error; without colours and with no fixed width where it is not a terminal."""
+    return Console(soft_wrap=True, highlight=False, stderr=stderr)
 
 
 class Display:
-    """One task after the other: what it is, how far, how fast, how long still, and what came of it."""
+    """One task after the other: what it is, how far, how fast, how long still, and what came of it.
 
-    def __init__(self) -> None:
-        self.console = console()
+    On standard error where standard output is the command's answer.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        self.console = console(stderr)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -29,7 +31,7 @@ class Display:
             console=self.console,
             transient=True,
         )
-        self._live = sys.stdout.isatty()
+        self._live = self.console.file.isatty()
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -49,20 +51,23 @@ class Display:
         """One line."""
         self.console.print(line, markup=False)
 
-    def task(self, what: str, total: int, unit: str) -> "Task":
-        """A task of `total` units."""
-        return Task(self, self._bar if self._live else None, what, total, unit)
+    def task(self, what: str, total: int, unit: str, patience: float = 0.0) -> "Task":
+        """A task of `total` units. It is shown when it has lasted `patience` seconds; if it is over before,
+        not at all."""
+        return Task(self, self._bar if self._live else None, what, total, unit, patience)
 
 
 class Task:
     """The progress of one task."""
 
-    def __init__(self, display: Display, bar: Progress | None, what: str, total: int, unit: str) -> None:
+    def __init__(
+        self, display: Display, bar: Progress | None, what: str, total: int, unit: str, patience: float
+    ) -> None:
         self._display, self._bar, self._what = display, bar, what
-        self._total, self._unit = total, unit
+        self._total, self._unit, self._patience = total, unit, patience
         self._start = self._logged = time.monotonic()
         self._first: int | None = None
-        self._row = bar.add_task(what, total=total, note="") if bar else None
+        self._row = bar.add_task(what, total=total, note="", visible=patience <= 0) if bar else None
 
     @property
     def seconds(self) -> float:
@@ -74,7 +79,8 @@ class Task:
         if self._first is None:
             self._first = done
         if self._bar is not None and self._row is not None:
-            self._bar.update(self._row, completed=done, note=note or self._rate(done))
+            is_long = self.seconds >= self._patience
+            self._bar.update(self._row, completed=done, note=note or self._rate(done), visible=is_long)
             return
         if time.monotonic() - self._logged >= LOG_EVERY:
             self._logged = time.monotonic()
@@ -102,4 +108,5 @@ class Task:
         """The task is over; `summary` says what came of it."""
         if self._bar is not None and self._row is not None:
             self._bar.remove_task(self._row)
-        self._display.say(f"{self._what}: {summary}")
+        if self.seconds >= self._patience:
+            self._display.say(f"{self._what}: {summary}")

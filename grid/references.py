@@ -10,6 +10,7 @@ from grid.spec import SpecError
 REPORTED = "reported.csv"
 TEXTS = ("paper", "table_name", "row_name", "setting", "method", "metric", "split", "selection")
 NUMBERS = {"value": float, "std": float, "n": int}  # std and n may be empty
+WHOLE = "all"  # the group where the column group_name is empty or not there
 
 
 def references(dataset: str) -> Iterator[dict[str, Any]]:
@@ -29,4 +30,4 @@ def references(dataset: str) -> Iterator[dict[str, Any]]:
                 raise SpecError(f"{dataset}/{REPORTED}, line {number}: {error!r}") from error
             if not all(texts.values()) or numbers["value"] is None:
                 raise SpecError(f"{dataset}/{REPORTED}, line {number}: a text or the value is empty")
-            yield {"dataset": dataset, **texts, **numbers}
+            yield {"dataset": dataset, **texts, **numbers, "group_name": row.get("group_name") or WHOLE}

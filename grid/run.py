@@ -60,18 +60,19 @@ def run(request: Request) -> int:
 def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
     """The plan with nothing missing: what generators can draw is drawn, once all else is there."""
     sources = [locate(entry) for entry in spec.datasets]
-    plan = plan_of(spec, [read(source, world.hashes) for source in sources], world)
-    undrawn = [d.missing for d, s in zip(plan.datasets, sources, strict=True) if s.generator is not None]
+    datasets = [read(source, world.hashes, display) for source in sources]
+    plan = plan_of(spec, datasets, world)
+    undrawn = {d.missing: s for d, s in zip(datasets, sources, strict=True) if s.generator and d.missing}
     missing = [name for name in plan.unresolved if name not in undrawn]
     if missing:
         raise Refused("missing:\n  " + "\n  ".join(missing))
     if not plan.unresolved:
         return plan
-    for source in sources:
+    for source in undrawn.values():
         task = display.task(f"drawing {source.card.name}", 1, "images")
-        if make(source, task.count, os.cpu_count() or 1):
-            task.finish(f"{source.root} in {task.seconds:.1f} s")
-    return plan_of(spec, [read(source, world.hashes) for source in sources], world)
+        make(source, task.count, os.cpu_count() or 1)
+        task.finish(f"{source.root} in {task.seconds:.1f} s")
+    return plan_of(spec, [read(source, world.hashes, display) for source in sources], world)
 
 
 def _launch(request: Request, plan: Plan, display: Display) -> int:

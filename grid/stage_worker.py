@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.data import ERROR, IMAGE_ID, Column
+from components.device_memory import free_memory, out_of_memory
 from components.images import decode
 from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Size
 from grid.artifacts import ArtifactStore
@@ -218,25 +219,12 @@ def run_rows(stage_map: BatchMap, batch: Batch) -> Outcome:
     except Exception as error:  # a model may raise anything: it is kept as the row's reason
         if len(batch) == 1:
             return Outcome({}, [_reason(error)], 0)
-        full = _out_of_memory(error)
+        full = out_of_memory(error)
     if full:
-        _free_memory()
+        free_memory()
     middle = len(batch) // 2
     halves = [run_rows(stage_map, batch.part(rows)) for rows in (slice(0, middle), slice(middle, len(batch)))]
     return _merged(halves, fits=len(batch) - middle if full else UNLIMITED)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Torch has a class for it on accelerators, and words on CPUs."""
-    name, text = type(error).__name__, str(error).lower()
-    return name in {"OutOfMemoryError", "MemoryError"} or "out of memory" in text or "can't allocate" in text
-
-
-def _free_memory() -> None:
-    """Gives cached blocks back, so that the halves do not fail on the whole's leftovers."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _success(rows: Rows, count: int) -> Outcome:

@@ -1,4 +1,4 @@
-"""A classifier whose evidence is known: the more red an image has, the surer it is of class 1."""
+"""Classifiers whose evidence is known: the more red an image has, the surer it is of class 1."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,3 +30,17 @@ class Red(Backbone):
             head.weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [self.gain, 0.0, 0.0]]))
             head.bias.copy_(torch.tensor([0.0, -self.gain * self.threshold]))
         return Network(nn.Identity(), head, 3, STATISTICS, mean_colour)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overflowing(Red):
+    """The same, of an image whose red, green and blue together make no number in single precision: white."""
+
+    gain: float = 2e38
+
+    def build(self, n_classes: int | None, image_size: int, seed: int) -> Network:
+        network = super().build(n_classes, image_size, seed)
+        with torch.no_grad():
+            network.head.weight[1] = self.gain
+            network.head.bias.zero_()
+        return network

@@ -12,10 +12,16 @@ from annotated_types import Ge, Gt, Le
 from components.attribution_method import AttributionMethod
 from components.card import Card
 from components.data import Data
-from components.method import Explanation, Fitted
+from components.method import Explanation, Fitted, Metric
 from components.shapley import MAX_PLAYERS, Choice, Draw, Sizes, Value, chosen
 from components.stages.coalitions import Coalitions
-from components.stages.mask_values import Estimator, MaskValues, check_estimator, mask_values
+from components.stages.mask_values import (
+    Estimator,
+    MaskValues,
+    check_coalitions,
+    check_estimator,
+    mask_values,
+)
 from components.surrogate import Surrogate
 
 
@@ -41,6 +47,7 @@ class Eac(AttributionMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_estimator(self.surrogate, self.value, self.estimator)
+        check_coalitions(self.surrogate, self.value, self.sizes, self.exact_up_to)
 
     def ranking(self, card: Card, seed: int) -> MaskValues:
         coalitions = Coalitions(
@@ -64,6 +71,15 @@ class Eac(AttributionMethod):
             n_samples=self.n_samples,
             seed=seed,
         )
+
+    def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
+        """Besides what all explanations are judged by, `surrogate_r2`: which share of the variance of
+        held-out probabilities the surrogate explains, the median of the images where it is known."""
+        split = self.sample.split
+        found = data["ranking"].read(data.usable_split(split).ids, ["surrogate_r2"])["surrogate_r2"]
+        known = found.drop_null().to_numpy()
+        own = [Metric("surrogate_r2", float(np.median(known)), split)] if len(known) else []
+        return [*super().evaluate(fitted, data), *own]
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         """The masks that make up the explanation, best first, with their values."""

@@ -58,8 +58,8 @@ class SegMilCbm(Method):
     it is, else trained by ERM with the trial's seed and then frozen; outside: what a segment's crop shows
     beside it;
     warmup_epochs, warmup_learning_rate, warmup_batch_size (images): the backbone is trained on with the
-    head, on the crops of the bags, and then frozen (A7); 0, because the recipe stands in its place, whose
-    features all trials share, while a warm-up is paid by each;
+    head, on the crops of the bags, and then frozen, and its features standardised anew (A7); 0, because the
+    recipe stands in its place, whose features all trials share, while a warm-up is paid by each;
     head, pooling, feature_scaling, attention_temperature, attention_hidden: A5; area_exponent, area_floor:
     gamma and r_min, of v2 alone, v1 has no area weights; segment_dropout: the share of segments that each
     training step does without (an ablation, A7);
@@ -70,7 +70,7 @@ class SegMilCbm(Method):
     epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay, on frozen features (A7).
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     clip: Clip = Clip()
     vocabulary: str = "concepts"
@@ -198,8 +198,8 @@ class SegMilCbm(Method):
 
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         from components.models.mil_background import background_shares
-        from components.models.mil_bags import read_bags
-        from components.models.mil_training import fit_head, new_head
+        from components.models.mil_bags import MilFitted, read_bags
+        from components.models.mil_training import fit_head, new_head, rescale
         from components.models.mil_warm_up import encoded, warm_up
         from components.models.network import dump_tensors
 
@@ -211,12 +211,24 @@ class SegMilCbm(Method):
         if self.warmup_epochs > 0:
             network = warm_up(self, data, head, train, seed, report)
             train, val = (encoded(network, data, bags, self.outside) for bags in (train, val))
+            rescale(head, train)
             backbone = {f"{BACKBONE}{name}": value for name, value in dump_tensors(network).items()}
-        fitted = fit_head(self, data, head, train, val, seed, report)
-        return replace(fitted, tensors=fitted.tensors | backbone)
+        found = fit_head(self, data, head, train, val, seed, report)
+        fitted = MilFitted(found.tensors | backbone, found.facts)
+        fitted.bags(self, data, val.bags.ids, lambda: val)
+        return fitted
 
     def bags(self, fitted: Fitted, data: Data, ids: Ids) -> "BagTensors":
-        """The bags of these images (all usable) as the fitted head sees them."""
+        """The bags of these images (all usable) as the fitted head sees them; read once while the trial that
+        fitted it asks for those of one split."""
+        from components.models.mil_bags import MilFitted
+
+        def read() -> "BagTensors":
+            return self._read(fitted, data, ids)
+
+        return fitted.bags(self, data, ids, read) if isinstance(fitted, MilFitted) else read()
+
+    def _read(self, fitted: Fitted, data: Data, ids: Ids) -> "BagTensors":
         from components.models.mil_bags import read_bags
         from components.models.mil_warm_up import encoded, warmed
 

@@ -10,21 +10,23 @@ import torch
 from numpy.typing import NDArray
 
 from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, known, predictions_of
+from components.evaluation import FAILED, accuracy_metrics
 from components.heat import Heat, unframed
 from components.heatmap_scores import object_pointing_metrics, segmentation_metrics
+from components.images import blocks
 from components.method import LAST, Explanation, Fitted, Metric
 from components.metrics.accuracy import average_accuracy
 from components.models.fine_tuning_loop import BEST, START
 from components.models.guided_networks import fitted_network, logits_of, raw_maps
 from components.models.network import Network
 from components.models.relevance_maps import unit_maps
+from components.shifted_index import ShiftedIndex
+from components.shifted_sets import IMAGES_AT_ONCE, PROTOCOLS, TOP, Rankings, rank, set_metrics
 
 if TYPE_CHECKING:
     from components.fine_tuned import FineTuned
 
 SELECTIONS = (START, LAST, BEST)
-TOP = 5  # classes, of the accuracy beside the usual one
 
 
 def evaluate_fine_tuned(method: "FineTuned", fitted: Fitted, data: Data) -> list[Metric]:
@@ -35,15 +37,27 @@ def evaluate_fine_tuned(method: "FineTuned", fitted: Fitted, data: Data) -> list
         metrics.append(Metric("label_disagreement", share, "train", selection=selection))
     for split in ("val", "test"):
         ids = data.usable_split(split).ids
-        found = logits_of(list(networks.values()), data, ids, method.frame)
-        for selection, logits in zip(networks, found, strict=True):
-            predictions = predictions_of(data, data.split(split).ids, known(logits))
+        for selection, rankings in _rankings(method, networks, data, ids).items():
+            predictions = np.full(len(data.split(split).ids), FAILED, np.int64)
+            predictions[data.usable(data.split(split).ids)] = rankings[:, 0, 0]
             metrics += accuracy_metrics(data, split, predictions, selection)
             metrics += _by_training(data, split, predictions, fitted.tensors["classes"], selection)
-            metrics += _top_accuracy(data, split, logits, selection)
+            metrics += _top_accuracy(data, split, rankings, selection)
+            metrics += set_metrics(data, split, rankings, selection)
     for selection, network in networks.items():
         metrics += _relevance_metrics(method, network, data, selection)
     return metrics
+
+
+def _rankings(method: "FineTuned", networks: dict[str, Network], data: Data, ids: Ids) -> dict[str, Rankings]:
+    """The best classes of these images by each network, which all read an image once."""
+    parts: dict[str, list[Rankings]] = {selection: [] for selection in networks}
+    for rows in blocks(len(ids), IMAGES_AT_ONCE):
+        found = logits_of(list(networks.values()), data, ids[rows], method.frame)
+        for selection, logits in zip(networks, found, strict=True):
+            parts[selection].append(rank(data, ids[rows], logits))
+    none = np.zeros((0, len(PROTOCOLS), TOP), np.int64)
+    return {selection: np.concatenate([none, *found]) for selection, found in parts.items()}
 
 
 def _by_training(data: Data, split: str, predictions: Ids, trained: Ids, selection: str) -> list[Metric]:
@@ -63,33 +77,36 @@ def _by_training(data: Data, split: str, predictions: Ids, trained: Ids, selecti
     return metrics
 
 
-def _top_accuracy(data: Data, split: str, logits: NDArray[np.float32], selection: str) -> list[Metric]:
+def _top_accuracy(data: Data, split: str, rankings: Rankings, selection: str) -> list[Metric]:
     """`top5_accuracy`, where there are more classes; images that failed are wrong."""
     part = data.split(split)
-    if logits.shape[1] <= TOP or len(part.ids) == 0:
+    if len(data.card.classes) <= TOP or len(part.ids) == 0:
         return []
     labels = data.usable_split(split).labels
-    best = np.argpartition(-logits, TOP, axis=1)[:, :TOP]
-    right = int((best == labels[:, None]).sum())
+    right = int((rankings[:, 0] == labels[:, None]).sum())
     return [Metric("top5_accuracy", right / len(part.ids), split, selection=selection)]
 
 
 def _relevance_metrics(method: "FineTuned", network: Network, data: Data, selection: str) -> list[Metric]:
     """Of the maps of the predicted classes in the sample `explained`, where there are masks of objects: see
-    `segmentation_metrics` and `object_pointing_metrics`."""
-    index = method.explained.of(data.index)
+    `segmentation_metrics` and `object_pointing_metrics`. Where images are there for
+    their masks alone, it is drawn from these, and they are squashed, as the protocol has it (B12)."""
+    index, frame = data.index, method.frame
+    if isinstance(index, ShiftedIndex):
+        index, frame = index.masked(), "squash"
+    index = method.explained.of(index)
     index = index.rows(data.usable(index.image_ids))
     if data.index.masks is None or len(index) == 0:
         return []
     shown, split = Data(data.card, index), method.explained.split
-    raw, _ = raw_maps(network, method.relevance, data, index.image_ids, method.frame)
+    raw, _ = raw_maps(network, method.relevance, data, index.image_ids, frame)
 
     def heatmaps(ids: Ids) -> Heat:
         return _unit(method, raw[np.searchsorted(index.image_ids, ids)], data.card.image_size)
 
     return [
-        *segmentation_metrics(shown, split, heatmaps, method.frame, selection=selection),
-        *object_pointing_metrics(shown, split, heatmaps, method.frame, selection),
+        *segmentation_metrics(shown, split, heatmaps, frame, selection=selection),
+        *object_pointing_metrics(shown, split, heatmaps, frame, selection),
     ]
 
 

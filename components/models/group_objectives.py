@@ -13,7 +13,7 @@ from components.recipe import Recipe
 Ints = NDArray[np.int64]
 
 
-class Erm:
+class ErmObjective:
     """The mean cross-entropy of the images; an epoch is a permutation of them."""
 
     def __init__(self, labels: Ints, groups: Ints, recipe: Recipe, device: str) -> None:
@@ -33,7 +33,7 @@ class Erm:
         return torch.from_numpy(values).to(self.device)
 
 
-class GroupBalanced(Erm):
+class GroupBalancedObjective(ErmObjective):
     """ERM where every image is drawn, with replacement, from a group drawn evenly from those that training
     has: a group of one image gives that image 1 / G of all draws, a group without images none."""
 
@@ -42,7 +42,7 @@ class GroupBalanced(Erm):
         return stream.choice(len(self.groups), len(self.groups), p=share / share.sum())
 
 
-class GroupDro(GroupBalanced):
+class GroupDroObjective(GroupBalancedObjective):
     """Group DRO (Sagawa et al. 2020, Algorithm 1 and Eq. 5) on group-balanced batches.
 
     `weights` (G,) starts even over the groups that training has and is 0 for the others. A batch multiplies
@@ -75,7 +75,7 @@ class GroupDro(GroupBalanced):
         return (self.weights * means).sum()
 
 
-def objective_of(labels: Ints, groups: Ints, recipe: Recipe, device: str) -> Erm:
+def objective_of(labels: Ints, groups: Ints, recipe: Recipe, device: str) -> ErmObjective:
     """The recipe's objective on training images with these labels (n,) and groups (n,)."""
-    kinds = {"erm": Erm, "group_balanced": GroupBalanced, "group_dro": GroupDro}
+    kinds = {"erm": ErmObjective, "group_balanced": GroupBalancedObjective, "group_dro": GroupDroObjective}
     return kinds[recipe.objective](labels, groups, recipe, device)

@@ -3,8 +3,10 @@
 n masks of an image, m coalitions of them, r regions: pixels that lie in exactly the same masks. H W pixels.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,12 +14,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from components.device_memory import free_memory, out_of_memory
 from components.fill import Fill
 from components.masks import FRAME
 from components.models.network import Network
 
 SIGMA = 5.0  # of the blur, in pixels of a 224 frame; it ends after one sigma, so that it is 11 pixels wide
-AT_ONCE = {"cpu": 16, "cuda": 256}  # masked images of one forward pass; more of them are slower on a CPU
+AT_ONCE = {"cpu": 16, "cuda": 256}  # most masked images of one forward pass; more are slower on a CPU
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,20 @@ def shown_regions(coalitions: NDArray[np.bool_], members: NDArray[np.bool_]) -> 
 def probabilities(
     network: Network, images: Sequence[MaskedImage], device: str
 ) -> Iterator[NDArray[np.float32]]:
-    """Of all classes, (m, C), for one image after the other. Forward passes are full across images."""
+    """Of all classes, (m, C), for one image after the other. Forward passes are across images, and as equal
+    in size as can be, so that no masked image is left to the end alone. Where the device's memory runs out
+    they are halved, down to one masked image, and stay so.
+
+    Raises ValueError if a probability is not finite.
+    """
     counts = [len(image.shown) for image in images]
+    limit = AT_ONCE[device.partition(":")[0]]
     parts: list[NDArray[np.float32]] = []
-    for block in _blocks(counts, AT_ONCE[device.partition(":")[0]]):
-        found = _forward(network, [_pictures(images[place], rows, device) for place, rows in block])
+    for block in _blocks(counts, limit):
+        pictures = torch.cat([_pictures(images[place], rows, device) for place, rows in block])
+        found, limit = _fitting(network, pictures, limit)
+        if not np.isfinite(found).all():
+            raise ValueError("a probability is not finite")
         for place, rows in block:
             length = rows.stop - rows.start
             parts.append(found[:length])
@@ -76,27 +88,37 @@ def probabilities(
                 parts = []
 
 
+def _fitting(network: Network, pictures: Tensor, limit: int) -> tuple[NDArray[np.float32], int]:
+    """Probabilities of pictures (m, H, W, 3), and how many of them the device's memory holds at once: at most
+    `limit`."""
+    while True:
+        passes = pictures.tensor_split(math.ceil(len(pictures) / limit))
+        try:
+            return np.concatenate([_forward(network, part) for part in passes]), limit
+        except Exception as error:  # torch has several kinds of it
+            if len(passes[0]) == 1 or not out_of_memory(error):
+                raise
+        limit = math.ceil(len(passes[0]) / 2)
+        free_memory()
+
+
 @torch.inference_mode()
-def _forward(network: Network, pictures: list[Tensor]) -> NDArray[np.float32]:
-    return network(torch.cat(pictures).permute(0, 3, 1, 2)).softmax(dim=1).cpu().numpy()
+def _forward(network: Network, pictures: Tensor) -> NDArray[np.float32]:
+    return network(pictures.permute(0, 3, 1, 2)).softmax(dim=1).cpu().numpy()
 
 
 def _blocks(counts: Sequence[int], size: int) -> Iterator[list[tuple[int, slice]]]:
-    """Cuts counts[0] + counts[1] + ... rows in blocks of `size`: which rows of which image each has."""
-    block: list[tuple[int, slice]] = []
-    free = size
-    for place, count in enumerate(counts):
-        start = 0
-        while start < count:
-            stop = min(count, start + free)
-            block.append((place, slice(start, stop)))
-            free -= stop - start
-            start = stop
-            if free == 0:
-                yield block
-                block, free = [], size
-    if block:
-        yield block
+    """Cuts counts[0] + counts[1] + ... rows in blocks of at most `size`, as few and as equal as can be: which
+    rows of which image each has."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    n = math.ceil(total / size)
+    for first, last in pairwise(total * block // n for block in range(n + 1) if n):
+        yield [
+            (place, slice(max(first - start, 0), min(last - start, count)))
+            for place, (start, count) in enumerate(zip((ends - counts).tolist(), counts, strict=True))
+            if start < last and first < start + count
+        ]
 
 
 def _pictures(image: MaskedImage, rows: slice, device: str) -> Tensor:

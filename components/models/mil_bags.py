@@ -1,6 +1,7 @@
 """Bags of SEG-MIL-CBM as tensors, read from the columns of its stages."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from components.bags import Bags, build_bags
 from components.data import Data, Ids, ragged_vectors
+from components.method import Fitted
 
 if TYPE_CHECKING:
     from components.methods.seg_mil_cbm import SegMilCbm
@@ -59,6 +61,45 @@ def read_bags(method: "SegMilCbm", data: Data, ids: Ids) -> BagTensors:
         torch.cat([features for _, features, _ in parts]),
         torch.cat([similarities for _, _, similarities in parts]),
     )
+
+
+def chosen_bags(bags: BagTensors, rows: NDArray[np.int64]) -> BagTensors:
+    """Only these of the bags."""
+    names = ("ids", "segments", "concepts", "scores", "areas", "valid")
+    return replace(
+        bags,
+        bags=replace(bags.bags, **{name: getattr(bags.bags, name)[rows] for name in names}, mixtures=()),
+        labels=bags.labels[rows],
+        groups=bags.groups[rows],
+        features=bags.features[rows],
+        similarities=bags.similarities[rows],
+        background=None,
+    )
+
+
+@dataclass
+class MilFitted(Fitted):
+    """What was fitted, and the bags that were read last: results, predictions and pictures of a split ask for
+    the same ones. Those of one split at most are held, 4 n N (D + K) bytes, while the trial lasts; they are
+    not saved."""
+
+    held: tuple["SegMilCbm", Data, BagTensors] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    def bags(self, method: "SegMilCbm", data: Data, ids: Ids, read: Callable[[], BagTensors]) -> BagTensors:
+        """The bags of these images by this method: of those held, else as `read` gives them."""
+        if self.held is not None and self.held[0] == method and self.held[1] is data:
+            bags = self.held[2]
+            if np.array_equal(ids, bags.bags.ids):
+                return bags
+            if np.isin(ids, bags.bags.ids).all():
+                order = np.argsort(bags.bags.ids)
+                return chosen_bags(bags, order[np.searchsorted(bags.bags.ids, ids, sorter=order)])
+        self.held = None  # so that it is gone while others are read
+        bags = read()
+        self.held = method, data, bags
+        return bags
 
 
 def _read_block(method: "SegMilCbm", data: Data, ids: Ids) -> tuple[Bags, Tensor, Tensor]:

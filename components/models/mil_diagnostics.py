@@ -13,12 +13,14 @@ from components.models.mil_head import MilHead, of_class
 from components.models.mil_objects import CONCEPTS, ELSEWHERE, MISSED, ObjectOverlap, object_overlap
 from components.models.mil_targets import best_constant_cosine, concept_cosine
 from components.models.mil_training import run_head
+from components.models.segmenters.whole_image import WholeImage
 
 if TYPE_CHECKING:
     from components.methods.seg_mil_cbm import SegMilCbm
 
 Floats = NDArray[np.floating]
 CONCENTRATED = 0.99  # attention above which one segment decides alone (A9.5)
+MOST_FALLBACK = 0.1  # share of bags above which the segments have failed (A9.7)
 
 
 def diagnostics(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors, split: str) -> list[Metric]:
@@ -26,7 +28,9 @@ def diagnostics(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors
 
     concept_cosine, and above what a constant vector reaches (A6); attention_entropy in nats;
     attention_concentrated: share of bags with an attention above CONCENTRATED (A9.5); whole_image_fallback:
-    share of bags (A9.7), also by group; segments_per_bag.
+    share of bags (A9.7), also by group; whole_image_fallback_too_often: 1 where that is above MOST_FALLBACK,
+    so that results tell little of segments, else 0, as with `segmenter: whole_image`, which asks for it;
+    segments_per_bag.
     On data sets with masks, over the images that have one, each also by group: attention_on_object, the share
     of attention that lies on the object (a segment that is half on it counts half); _by_area, what an
     attention in proportion to areas would have; _excess, the difference (A9.9); object_covered, the share of
@@ -47,6 +51,7 @@ def diagnostics(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors
         "attention_entropy": _mean(entropy),
         "attention_concentrated": _mean(attention.max(axis=1) > CONCENTRATED),
         "segments_per_bag": _mean(bags.bags.valid.sum(axis=1)),
+        "whole_image_fallback_too_often": _too_often(method, bags),
     }
     metrics = [
         *(Metric(name, value, split) for name, value in everywhere.items()),
@@ -92,6 +97,12 @@ def _by_group(
             for group in np.unique(groups)
         ),
     ]
+
+
+def _too_often(method: "SegMilCbm", bags: BagTensors) -> float:
+    share = _mean(bags.bags.fallback)
+    asked_for = isinstance(method.segmenter, WholeImage)
+    return share if np.isnan(share) else float(share > MOST_FALLBACK and not asked_for)
 
 
 def _mean(values: NDArray[np.generic]) -> float:

@@ -10,9 +10,8 @@ from PIL import Image, ImageDraw
 
 from components.data import Data
 from components.method import Picture
-from components.models.mil_bags import BagTensors
+from components.models.mil_bags import BagTensors, chosen_bags
 from components.models.mil_explanation import deciding_attention, evidence_maps, explain_bags, opposed
-from components.models.mil_faithfulness import chosen_bags
 from components.models.mil_head import MilHead, of_class
 from components.models.mil_objects import object_overlap
 from components.models.mil_training import run_head
@@ -40,14 +39,16 @@ def failures(head: MilHead, data: Data, bags: BagTensors, per_group: int = 1) ->
     logits, output = run_head(head, bags)
     predicted, rival = opposed(logits, bags.labels)
     confidence = torch.from_numpy(logits).double().softmax(dim=1).amax(dim=1).numpy()
-    attention = deciding_attention(output, predicted, rival)
-    reasons = object_overlap(data, bags.bags).reasons(attention, bags.bags.areas)
     wrong = np.flatnonzero(predicted.numpy() != bags.labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    of_groups = [wrong[bags.groups[wrong] == group][:per_group] for group in np.unique(bags.groups)]
+    rows = np.concatenate([wrong[:0], *of_groups])
+    attention = deciding_attention(output, predicted, rival)[rows]
+    few = chosen_bags(bags, rows).bags
+    reasons = object_overlap(data, few).reasons(attention, few.areas)
     return [
-        Failure(int(row), int(bags.bags.ids[row]), float(confidence[row]), reasons[row])
-        for group in np.unique(bags.groups)
-        for row in wrong[bags.groups[wrong] == group][:per_group]
+        Failure(int(row), int(bags.bags.ids[row]), float(confidence[row]), reason)
+        for row, reason in zip(rows, reasons, strict=True)
     ]
 
 

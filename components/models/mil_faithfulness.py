@@ -5,7 +5,7 @@ n bags, N segments of the longest, C classes; k segments are deleted or inserted
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.identity import rng
 from components.method import Metric
-from components.models.mil_bags import BagTensors
+from components.models.mil_bags import BagTensors, chosen_bags
 from components.models.mil_head import MilHead, MilOutput, of_class
 from components.models.mil_training import run_head
 
@@ -78,20 +78,6 @@ def faithfulness(head: MilHead, bags: BagTensors, split: str) -> list[Metric]:
                 for name in found[0]
             ]
     return metrics
-
-
-def chosen_bags(bags: BagTensors, rows: NDArray[np.int64]) -> BagTensors:
-    """Only these of the bags."""
-    names = ("ids", "segments", "concepts", "scores", "areas", "valid")
-    return replace(
-        bags,
-        bags=replace(bags.bags, **{name: getattr(bags.bags, name)[rows] for name in names}, mixtures=()),
-        labels=bags.labels[rows],
-        groups=bags.groups[rows],
-        features=bags.features[rows],
-        similarities=bags.similarities[rows],
-        background=None,
-    )
 
 
 def ranking(evidence: Tensor, valid: Tensor) -> Tensor:

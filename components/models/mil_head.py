@@ -5,6 +5,7 @@ or A = C, one for each (v2).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,11 @@ class MilHead(nn.Module):
     scaling: `zscore` by `mean` and `std` (D,), those of the training segments' features; `layer_norm` over
     the features of each segment, without weights of its own; `none`.
     pooling: `attention`, a softmax over valid segments of u_y tanh(V h_i + d) / temperature, with
-    `attentions` rows u_y (a bias e_y would cancel); `mean`, 1/n; `max`, see the heads.
+    a row u_y for each attention (a bias e_y would cancel); `mean`, 1/n; `max`, see the heads.
     `targets` are what the concepts z are trained towards; the logits do not read them.
     """
 
+    OF_EACH_CLASS: ClassVar[bool]  # whether A = C
     mean: Tensor
     std: Tensor
 
@@ -51,7 +53,6 @@ class MilHead(nn.Module):
         targets: ConceptTargets,
         n_classes: int,
         *,
-        attentions: int,
         hidden: int,
         temperature: float,
         pooling: str,
@@ -62,14 +63,14 @@ class MilHead(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.targets = targets
-        self.attentions = attentions
+        self.attentions = n_classes if self.OF_EACH_CLASS else 1
         self.temperature = temperature
         self.pooling = pooling
         self.scaling = scaling
         self.concept_layer = nn.Linear(width, n_concepts)
         if pooling == "attention":
             self.attention_hidden = nn.Linear(width, hidden)
-            self.attention_score = nn.Linear(hidden, attentions, bias=False)
+            self.attention_score = nn.Linear(hidden, self.attentions, bias=False)
         self.classifier = nn.Linear(n_concepts, n_classes)
 
     def forward(self, features: Tensor, valid: Tensor, areas: Tensor) -> MilOutput:
@@ -96,6 +97,22 @@ class MilHead(nn.Module):
         if self.pooling != "max":
             attention = scores.masked_fill(~valid[..., None], -torch.inf).softmax(dim=1)
         return self._pooled(concepts.masked_fill(~valid[..., None], 0.0), attention, valid, areas)
+
+    @torch.no_grad()
+    def rescale(self, mean: Tensor, std: Tensor) -> None:
+        """From now on features are standardised by these moments (D,), and the layers that read them are
+        turned so that the output is what it was: with h = (x - mean) / std, W h + b stays the same function
+        of x. Nothing happens where `scaling` does not read moments."""
+        if self.scaling != "zscore":
+            return
+        layers = [self.concept_layer]
+        if self.pooling == "attention":
+            layers.append(self.attention_hidden)
+        for layer in layers:
+            layer.bias.add_(layer.weight @ ((mean - self.mean) / self.std))
+            layer.weight.mul_(std / self.std)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def terms(self, output: MilOutput, labels: Tensor) -> Tensor:
         """Segment x concept shares (B, N, K) of the evidence for class labels[b] of each bag, int64 (B,):

@@ -137,6 +137,12 @@ def new_head(method: "SegMilCbm", data: Data, train: BagTensors, seed: int) -> M
         return _head(method, features, similarities, len(data.card.classes))
 
 
+def rescale(head: MilHead, train: BagTensors) -> None:
+    """Gives the head the moments of the training bags' features as they are now (A5: z-scores of the frozen
+    h), where a warm-up has moved them; what it says of any bag stays the same."""
+    head.rescale(*_moments(train.features[train.valid]))
+
+
 def _moments(values: Tensor) -> Moments:
     return values.mean(dim=0), values.std(dim=0, correction=0).clamp_min(1e-6)
 

@@ -1,11 +1,10 @@
 """SEG-MIL-CBM's first head: concept vectors are pooled. B bags, N segments, K concepts, C classes."""
 
-from typing import Any
+from typing import ClassVar
 
 from torch import Tensor
 
 from components.models.mil_head import MilHead, MilOutput, largest
-from components.models.mil_targets import ConceptTargets
 
 
 class MilV1(MilHead):
@@ -17,10 +16,7 @@ class MilV1(MilHead):
     the attention times W z_i. The attention is then the share of concepts that are taken from the segment.
     """
 
-    def __init__(
-        self, mean: Tensor, std: Tensor, targets: ConceptTargets, n_classes: int, **shared: Any
-    ) -> None:
-        super().__init__(mean, std, targets, n_classes, attentions=1, **shared)
+    OF_EACH_CLASS: ClassVar[bool] = False
 
     def terms(self, output: MilOutput, labels: Tensor) -> Tensor:
         """alpha_i w_yk z_ik."""

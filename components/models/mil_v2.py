@@ -1,11 +1,10 @@
 """SEG-MIL-CBM's second head: evidence is pooled. B bags, N segments, K concepts, C classes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from components.models.mil_head import MilHead, MilOutput, largest, of_class
-from components.models.mil_targets import ConceptTargets
 
 
 class MilV2(MilHead):
@@ -17,18 +16,10 @@ class MilV2(MilHead):
     eta_i (w_y z_i + b_y), which is then the logit.
     """
 
-    def __init__(
-        self,
-        mean: Tensor,
-        std: Tensor,
-        targets: ConceptTargets,
-        n_classes: int,
-        *,
-        area_exponent: float,
-        area_floor: float,
-        **shared: Any,
-    ) -> None:
-        super().__init__(mean, std, targets, n_classes, attentions=n_classes, **shared)
+    OF_EACH_CLASS: ClassVar[bool] = True
+
+    def __init__(self, *given: Any, area_exponent: float, area_floor: float, **shared: Any) -> None:
+        super().__init__(*given, **shared)
         self.area_exponent = area_exponent
         self.area_floor = area_floor
 

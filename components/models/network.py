@@ -96,8 +96,12 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.features(pixels))
         return logits
 
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in 0..255 as the trunk takes them."""
+        return ((pixels.float() / 255 - self.mean) / self.std).to(self.dtype)
+
     def _encode(self, pixels: Tensor) -> Tensor:
-        x: Tensor = self.trunk(((pixels.float() / 255 - self.mean) / self.std).to(self.dtype))
+        x: Tensor = self.trunk(self.normalised(pixels))
         return x
 
     def grid(self, encoded: Tensor) -> Tensor:

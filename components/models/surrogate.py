@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from components.images import blocks
 from components.shapley import Coalitions, Floats, Game
 from components.surrogate import Surrogate
 
 MOMENTUM = 0.9
 WIDE = 40.0  # a change of a logit beyond which float32 could have no exponential
+WIDEST = 320.0  # the same of float64
+AT_ONCE = 2**24  # logits of single coalitions, where no exponential can be had
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,17 @@ class SoftmaxGame(Game):
     """The probability of class `label` under logits that are linear in the coalition.
 
     weight (C, n), bias (C,). The logits of all coalitions that differ from one in one mask are its own, plus
-    or minus a column of the weight: so all marginal contributions cost three matrix products.
+    or minus a column of the weight: so all marginal contributions cost three matrix products. Where a mask
+    changes a logit by more than WIDEST they are taken one by one.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, label: int) -> None:
-        relative = weight - weight[label]
-        wide = relative.abs().max().item() if weight.numel() else 0.0
+        wide = (weight - weight[label]).abs().max().item() if weight.numel() else 0.0
         self._dtype = torch.float64 if wide > WIDE else torch.float32
-        self._weight = relative.T.to(self._dtype).contiguous()  # (n, C)
-        self._bias = (bias - bias[label]).to(self._dtype)
+        self._widest = wide > WIDEST
+        weight, bias = weight.to(self._dtype), bias.to(self._dtype)
+        self._weight = (weight - weight[label]).T.contiguous()  # (n, C)
+        self._bias = bias - bias[label]
         self._label = label
         self._steps = torch.cat([self._weight.exp(), (-self._weight).exp()]).T.contiguous()  # (C, 2 n)
 
@@ -54,6 +59,10 @@ class SoftmaxGame(Game):
         return (torch.exp(-largest) / scores.sum(dim=1)).double().cpu().numpy()
 
     def marginals(self, coalitions: Coalitions) -> Floats:
+        if self._widest:
+            each = max(1, coalitions.shape[1] * len(self._bias))
+            parts = blocks(len(coalitions), max(1, AT_ONCE // each))
+            return np.concatenate([super(SoftmaxGame, self).marginals(coalitions[part]) for part in parts])
         bits = self._bits(coalitions)
         scores, largest = self._scores(bits)
         own = torch.exp(-largest)[:, None]  # the label's logit is 0

@@ -35,10 +35,14 @@ class TorchvisionVitTrunk(nn.Module):
         self.class_token = class_token
         self.encoder = encoder
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor) -> Tensor:
+        """The tokens (B, T, D) that enter the encoder, which adds their positions."""
         patches = self.conv_proj(pixels).flatten(2).transpose(1, 2)
         token = self.class_token.expand(len(patches), -1, -1)
-        tokens: Tensor = self.encoder(torch.cat([token, patches], dim=1))
+        return torch.cat([token, patches], dim=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens: Tensor = self.encoder(self.embed(pixels))
         return tokens
 
 

@@ -1,6 +1,5 @@
 """The vision transformers of several libraries, written out in one form."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -54,11 +53,11 @@ def _timm(network: Network, model: VisionTransformer) -> ExplicitVit:
     prefix = 0 if model.pool_include_prefix else model.num_prefix_tokens
     mean = partial(mean_of_patches, prefix_tokens=prefix)
 
-    def tokens(x: Tensor) -> Tensor:
-        return model.norm_pre(model._pos_embed(model.patch_embed(x)))
+    def embed(pixels: Tensor) -> Tensor:
+        return model.norm_pre(model._pos_embed(model.patch_embed(network.normalised(pixels))))
 
     return ExplicitVit(
-        embed=_normalised(network, tokens),
+        embed=embed,
         blocks=[_timm_block(block) for block in model.blocks],
         norm=_norm(model.norm),
         pooling=class_token if model.global_pool == "token" else mean,
@@ -95,12 +94,8 @@ def _torchvision(network: Network, trunk: TorchvisionVitTrunk) -> ExplicitVit:
     encoder: Any = trunk.encoder
     _require(isinstance(network.pool, nn.Sequential) and len(network.pool) == 1, "layers before the head")
 
-    def tokens(x: Tensor) -> Tensor:
-        patches = trunk.conv_proj(x).flatten(2).transpose(1, 2)
-        return torch.cat([trunk.class_token.expand(len(x), -1, -1), patches], dim=1) + encoder.pos_embedding
-
     return ExplicitVit(
-        embed=_normalised(network, tokens),
+        embed=lambda pixels: trunk.embed(network.normalised(pixels)) + encoder.pos_embedding,
         blocks=[_torchvision_block(block) for block in encoder.layers],
         norm=_norm(encoder.ln),
         pooling=class_token,
@@ -136,7 +131,7 @@ def _transformers(network: Network, model: Any) -> ExplicitVit:
     both = partial(class_token_and_mean, prefix_tokens=prefix)
     layers = model.layers if hasattr(model, "layers") else model.encoder.layer
     return ExplicitVit(
-        embed=_normalised(network, model.embeddings),
+        embed=lambda pixels: model.embeddings(network.normalised(pixels)),
         blocks=[_transformers_block(layer) for layer in layers],
         norm=_norm(model.layernorm),
         pooling=both if isinstance(network.pool, ClassTokenAndMean) else class_token,
@@ -165,10 +160,6 @@ def _transformers_block(layer: Any) -> VitBlock:
         fc2=mlp.fc2,
         scale2=None if is_vit else layer.layer_scale2.lambda1,
     )
-
-
-def _normalised(network: Network, tokens: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda pixels: tokens(((pixels.float() / 255 - network.mean) / network.std).to(network.dtype))
 
 
 def _query_and_key_value(weight: Tensor, bias: Tensor | None) -> tuple[Weights, Weights]:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from components.card import Card
-from components.images import DataError, ImageIndex, inside
+from components.images import DataError, ImageIndex
+from components.readers.unlabelled_images import all_in_test
 
 TABLE = "labels.csv"
 COLUMNS = ("file", "class_index")
@@ -29,16 +29,4 @@ class LabelsCsv:
             raise DataError(f"{path}: file is empty in a row, or there is no row")
         if not table["class_index"].isin(range(len(card.classes))).all():
             raise DataError(f"{path}: class_index must be 0..{len(card.classes) - 1}")
-        labels = table["class_index"].to_numpy("int64")
-        return ImageIndex(
-            root=root,
-            image_ids=np.arange(len(table), dtype=np.int64),
-            paths=np.array([inside(root, name) for name in table["file"]], dtype=object),
-            labels=labels,
-            groups=labels.copy(),
-            splits=np.full(len(table), "test", dtype=object),
-            classes=card.classes,
-            group_names=card.classes,
-            masks=card.masks,
-            part_masks=card.part_masks,
-        )
+        return all_in_test(root, card, table["file"], table["class_index"].to_numpy("int64"))

@@ -1,8 +1,10 @@
 """Images without labels, in the folder `images`: for explanations of what a network predicts."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.card import Card
 from components.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
@@ -17,15 +19,22 @@ class UnlabelledImages:
         if not found:
             raise DataError(f"no image in {root / 'images'}")
         labels = np.full(len(found), len(card.classes) - 1, dtype=np.int64)
-        return ImageIndex(
-            root=root,
-            image_ids=np.arange(len(found), dtype=np.int64),
-            paths=np.array([inside(root, p.relative_to(root).as_posix()) for p in found], dtype=object),
-            labels=labels,
-            groups=labels.copy(),
-            splits=np.full(len(found), "test", dtype=object),
-            classes=card.classes,
-            group_names=card.classes,
-            masks=card.masks,
-            part_masks=card.part_masks,
-        )
+        return all_in_test(root, card, [path.relative_to(root).as_posix() for path in found], labels)
+
+
+def all_in_test(root: Path, card: Card, paths: Iterable[str], labels: NDArray[np.int64]) -> ImageIndex:
+    """The index of images (n of them, labels (n,)) that are all in the split test; an image's id is its
+    position, the groups are the classes. DataError for a path that leads outside of `root`."""
+    n = len(labels)
+    return ImageIndex(
+        root=root,
+        image_ids=np.arange(n, dtype=np.int64),
+        paths=np.array([inside(root, path) for path in paths], dtype=object),
+        labels=labels,
+        groups=labels.copy(),
+        splits=np.full(n, "test", dtype=object),
+        classes=card.classes,
+        group_names=card.classes,
+        masks=card.masks,
+        part_masks=card.part_masks,
+    )

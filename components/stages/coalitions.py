@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +39,10 @@ class Coalitions(ColumnStage):
     fill: what hidden pixels show; min_pixels, max_masks: see `components.framed_segments.kept_masks`.
 
     Masks may overlap; pixels in none of them are hidden in every coalition. Coalitions that show the same
-    pixels are passed once.
+    pixels are passed once. An image with a probability that is not finite fails.
     """
+
+    VERSION: ClassVar[int] = 2
 
     backbone: Backbone
     classifier: Classifier | None

@@ -59,11 +59,11 @@ class Heatmaps(ColumnStage):
         self.attribution.check(network)
         passes = 0
 
-        def count(trunk: Any, inputs: tuple[torch.Tensor]) -> None:
+        def count(head: Any, inputs: tuple[torch.Tensor]) -> None:
             nonlocal passes
             passes += len(inputs[0])
 
-        network.trunk.register_forward_pre_hook(count)
+        network.head.register_forward_pre_hook(count)  # which every pass ends with, in parts or whole
 
         def explain(batch: Batch) -> Rows:
             before, images = passes, np.stack(batch.images)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,10 +32,14 @@ class MaskCurves(ColumnStage):
     is. Without masks the lists have their first value only.
 
     ranking: `mask_values` of the same segments, whose masks are taken by their values; or `heatmaps`, and
-    masks are taken by their mean heat, those without a pixel in the square last. Equal ones keep their order.
-    None: a control, by `control`: in random order, or the largest first.
+    masks are taken by their mean heat. Equal ones keep their order. None: a control, by `control`: in random
+    order, or the largest first.
     min_pixels, max_masks: which masks take part (`kept_masks`) where it is not `mask_values` that says so.
+
+    An image with a probability that is not finite fails.
     """
+
+    VERSION: ClassVar[int] = 2
 
     backbone: Backbone
     classifier: Classifier | None
@@ -97,7 +101,7 @@ class MaskCurves(ColumnStage):
         if self.control == "area":
             return kept[np.argsort(-areas, kind="stable")]
         heat = stored_heat(batch.inputs["ranking"], row, self.image_size)
-        means = np.array([heat[mask].mean() if mask.any() else -np.inf for mask in masks[kept]])
+        means = np.array([heat[mask].mean() for mask in masks[kept]])
         return kept[np.argsort(-means, kind="stable")]
 
 

@@ -10,9 +10,10 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from components import shapley
+from components.data import Column
 from components.identity import rng
 from components.models.backbone import Backbone
-from components.shapley import Floats, Value
+from components.shapley import Floats, Sizes, Value
 from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors
 from components.stages.classifier import Classifier, load_target
 from components.stages.coalitions import Bits, Coalitions, stored_bits
@@ -36,12 +37,15 @@ class MaskValues(ColumnStage):
     surrogate: the game whose values are estimated, trained on the coalitions but for the first n (E1 step 6),
     which are held out, unless the image has all 2^n; null: the values directly, by regression on the
     classifier's probabilities;
-    value: `banzhaf`, which EAC's code estimates, or `shapley` (E2);
+    value: `banzhaf`, which EAC's code estimates, or `shapley` (E2); Shapley values rest on the smallest and
+    largest coalitions, so without surrogate they need coalitions of uniform sizes, or all of them;
     estimator: see `components.shapley`; `sobol` is `shared` with a Sobol sequence, which needs a tenth of the
     samples or less; `exact` refuses images with more than 20 masks, `permutation` knows Shapley values only,
     and without surrogate it must be `kernel`;
     n_samples: coalitions; `official`: for each mask; `permutation`: orders of the masks; with `sobol` a power
     of two is best.
+
+    An image with a value that is not finite fails.
     """
 
     DECODES: ClassVar[bool] = False
@@ -57,6 +61,7 @@ class MaskValues(ColumnStage):
 
     def __post_init__(self) -> None:
         check_estimator(self.surrogate, self.value, self.estimator)
+        check_coalitions(self.surrogate, self.value, self.coalitions.sizes, self.coalitions.exact_up_to)
         every_class = self.surrogate is not None and self.surrogate.loss == "all_classes"
         if every_class and not self.coalitions.all_classes:
             raise ValueError("surrogate.loss: all_classes needs coalitions with all_classes: true")
@@ -65,6 +70,12 @@ class MaskValues(ColumnStage):
     def batch_size(self) -> int:
         """Images are taken one after the other."""
         return 16
+
+    def describe(self, column: Column) -> dict[str, float]:
+        """`surrogate_r2`: the median of those that are known. A mean would be that of the images whose
+        probabilities hardly vary, where it has no lower bound."""
+        known = column.read(column.ids, ["surrogate_r2"])["surrogate_r2"].drop_null()
+        return {"surrogate_r2": float(np.median(known))} if len(known) else {}
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         head = None
@@ -91,7 +102,16 @@ class MaskValues(ColumnStage):
     def _values(
         self, row: Mapping[str, Any], head: "Head | None", image_id: int
     ) -> tuple[Floats, float | None]:
-        """The values of an image's masks and the surrogate's share of explained variance."""
+        """The values of an image's masks and the surrogate's share of explained variance. Raises ValueError
+        where they are not finite."""
+        values, r2 = self._estimated(row, head, image_id)
+        if not np.isfinite(values).all() or (r2 is not None and not np.isfinite(r2)):
+            raise ValueError("the value of a mask is not finite")
+        return values, r2
+
+    def _estimated(
+        self, row: Mapping[str, Any], head: "Head | None", image_id: int
+    ) -> tuple[Floats, float | None]:
         n = len(row["masks"])
         if n == 0:
             return np.zeros(0), None
@@ -142,6 +162,15 @@ def check_estimator(surrogate: Surrogate | None, value: Value, estimator: Estima
         raise ValueError(f"without surrogate, estimator must be kernel, not {estimator}")
     if estimator == "permutation" and value != "shapley":
         raise ValueError("estimator: permutation estimates Shapley values; value must be shapley")
+
+
+def check_coalitions(surrogate: Surrogate | None, value: Value, sizes: Sizes, exact_up_to: int) -> None:
+    """Raises ValueError for coalitions that a value without surrogate would be noise of."""
+    if surrogate is None and value == "shapley" and sizes == "bernoulli" and exact_up_to == 0:
+        raise ValueError(
+            "without surrogate, value: shapley needs sizes: uniform, or exact_up_to: it rests on the smallest"
+            " and largest coalitions, which bernoulli hardly ever draws"
+        )
 
 
 def mask_values(coalitions: Coalitions, **knobs: Any) -> MaskValues:

@@ -30,6 +30,8 @@ class PixelCurves(ColumnStage):
     ranking: `heatmaps`, and no segments; or `mask_values` of `segments`, see `heat_of`; equal pixels come in
     random order, the same in both curves and wherever the stage runs;
     pixels_per_step: of a 224 frame, at least one of the image; the last step has what is left.
+
+    An image with a probability that is not finite fails.
     """
 
     backbone: Backbone

@@ -180,7 +180,8 @@ class Prediction(Base):
 
 
 class ReferenceResult(Base):
-    """A published number with where it stands; `value` and `std` in the unit of the metric."""
+    """A published number with where it stands; `value` and `std` in the unit of the metric. group_name: of
+    the metric that is beside it; `setting` tells the numbers of groups apart."""
 
     __tablename__ = "reference_result"
     paper: Mapped[str] = mapped_column(primary_key=True)
@@ -195,6 +196,7 @@ class ReferenceResult(Base):
     value: Mapped[float]
     std: Mapped[float | None]
     n: Mapped[int | None]
+    group_name: Mapped[str] = mapped_column(default="all", server_default="all")
 
 
 class Preference(Base):

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
+from analysis import tables
 from analysis.cli import app
 from grid.results.store import ResultsStore
 from tests.analysis.conftest import SCORES, fill
@@ -50,3 +52,21 @@ def test_what_was_not_measured_is_listed_too(url: str) -> None:
     lines = shown.stdout.splitlines()
     assert sum("SALF-CBM, Table 1: SALF-CBM" in line for line in lines) == 3
     assert any("0.750" in line and "-0.030" in line for line in lines)
+
+
+def test_a_number_of_a_group_stands_beside_that_groups(tmp_path: Path) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    fill(store, tmp_path)
+    with store.writing() as connection:
+        connection.execute(
+            text(
+                "UPDATE metric SET group_name = 'fog' WHERE name = 'worst_group_accuracy' AND split = 'test'"
+            )
+        )
+    store.record_references([{**PUBLISHED, "setting": "fog", "group_name": "fog"}])
+    store.record_references([PUBLISHED])
+    rows = tables.reported(store, dataset="toybirds").set_index("setting")
+    store.close()
+    expected = {sum(SCORES["salf_cbm", k]) / 3 for k in (5, 10)}
+    assert set(rows.loc["fog", "measured"].round(9)) == {round(value, 9) for value in expected}
+    assert rows.loc[["sparse"], "measured"].isna().all()

@@ -10,11 +10,14 @@ from components.card import load_card
 from components.images import SPLITS, DataError, decode
 from components.readers.cifar10_c import CORRUPTIONS, LABELS, RELEASE
 from grid.names import component_class, names
+from tests import shifted_world
 from tests.world import draw_waterbirds
 
 READERS = "components.readers"
 CARD = load_card("toybirds")
 SPAWRIOUS = load_card("spawrious_o2o_hard")
+SHIFTS = shifted_world.CARD.model_copy(update={"sets": shifted_world.CARD.sets[:-1]})  # without masks
+CARDS = {"spawrious": SPAWRIOUS, "imagenet_shifts": SHIFTS}
 
 
 def draw_folders(root):
@@ -87,6 +90,7 @@ LAYOUTS = {
     "corrupted_csv": draw_corrupted,
     "cifar10_c": draw_cifar,
     "spawrious": draw_spawrious,
+    "imagenet_shifts": shifted_world.draw_shifts,
     "waterbirds_csv": lambda root: draw_waterbirds(root, side=16),
     "image_folder": draw_folders,
     "unlabelled_images": draw_images,
@@ -99,7 +103,7 @@ LAYOUTS = {
 def read(request, tmp_path_factory):
     """A function that reads a fresh data set in the layout of one reader."""
     root = LAYOUTS[request.param](tmp_path_factory.mktemp(request.param))
-    card = SPAWRIOUS if request.param == "spawrious" else CARD
+    card = CARDS.get(request.param, CARD)
     return lambda: component_class(READERS, request.param)().read(root, card)
 
 
@@ -112,7 +116,7 @@ def test_rows_are_sorted_by_unique_ids(read):
 
 def test_labels_groups_and_splits_have_names(read):
     index = read()
-    assert index.classes in (CARD.classes, SPAWRIOUS.classes)
+    assert index.classes in (CARD.classes, SPAWRIOUS.classes, SHIFTS.classes)
     assert set(index.labels) <= set(range(len(index.classes)))
     assert set(index.groups) <= set(range(len(index.group_names)))
     assert set(index.splits) in ({"test"}, set(SPLITS))

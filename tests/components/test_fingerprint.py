@@ -94,3 +94,17 @@ def test_files_are_hashed_once(root, tmp_path, monkeypatch):
     before = fingerprint(index, hashes)
     monkeypatch.setattr("hashlib.file_digest", lambda *a: pytest.fail("a file was read again"))
     assert fingerprint(index, FileHashes(tmp_path / "memory.json")) == before
+
+
+def test_what_was_hashed_before_an_interruption_is_not_read_again(root, tmp_path, monkeypatch):
+    index = WaterbirdsCsv().read(root, CARD)
+    whole = fingerprint(index, FileHashes(tmp_path / "other.json"))
+
+    def interrupted(done):
+        if done == len(index):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fingerprint(index, FileHashes(tmp_path / "memory.json"), interrupted)
+    monkeypatch.setattr("hashlib.file_digest", lambda *a: pytest.fail("a file was read again"))
+    assert fingerprint(index, FileHashes(tmp_path / "memory.json")) == whole

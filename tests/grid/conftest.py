@@ -4,14 +4,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import yaml
 
+from components.card import load_card
+from components.fingerprint import FileHashes
 from components.generators.toybirds import Toybirds
+from components.images import ImageIndex
+from grid.datasets import Dataset
+from grid.plan import Plan, make_plan
+from grid.spec import parse_spec
+
+if TYPE_CHECKING:
+    from tests.grid.finished_world import Finished
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTED = Path(__file__).parent / "counted"
@@ -24,12 +34,17 @@ PLACES = (
 )
 
 
+def at_home(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """Makes it the CONCEPTGRID_HOME of this process, which is told of no other place."""
+    for place in PLACES:
+        patch.delenv(place, raising=False)
+    patch.setenv("CONCEPTGRID_HOME", str(home))
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty CONCEPTGRID_HOME, in this process too."""
-    for place in PLACES:
-        monkeypatch.delenv(place, raising=False)
-    monkeypatch.setenv("CONCEPTGRID_HOME", str(tmp_path / "home"))
+    at_home(tmp_path / "home", monkeypatch)
     return tmp_path / "home"
 
 
@@ -39,6 +54,55 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("birds") / "toybirds"
     Toybirds(n_train=64, n_val=32, n_test=32).generate(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def finished_once(birds: Path, tmp_path_factory: pytest.TempPathFactory) -> "Finished":
+    """Trials that really ran on the birds, in a home of their own."""
+    from tests.grid.finished_world import finish_trials
+
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        at_home(home, patch)
+        return finish_trials(birds, home)
+
+
+@pytest.fixture(scope="module")
+def finished(finished_once: "Finished") -> "Iterator[Finished]":
+    """The same, at home in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        at_home(finished_once.home, patch)
+        yield finished_once
+
+
+def unread_birds(fingerprint: str = "f") -> Dataset:
+    """Ten toybirds to plan with, which no file has."""
+    n = 10
+    index = ImageIndex(
+        root=Path("/data"),
+        image_ids=np.arange(n),
+        paths=np.array([f"{i}.jpg" for i in range(n)], dtype=object),
+        labels=np.zeros(n, np.int64),
+        groups=np.zeros(n, np.int64),
+        splits=np.array(["train"] * n, dtype=object),
+        classes=("a", "b"),
+        group_names=("a", "b"),
+    )
+    return Dataset(load_card("toybirds"), Path("/data"), index, fingerprint)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Callable[..., Plan]:
+    """Plans methods, and what else a spec says, on unread birds with nothing done or cached."""
+
+    def planned(*methods: dict[str, Any], **content: Any) -> Plan:
+        spec = parse_spec(
+            {"name": "t", **content, "datasets": ["toybirds"], "methods": list(methods)}, "t.yaml"
+        )
+        hashes = FileHashes(tmp_path / "hashes.json")
+        return make_plan(spec, [unread_birds()], hashes, lambda key: False, lambda ids: {}, {}, [])
+
+    return planned
 
 
 @pytest.fixture
@@ -87,8 +151,17 @@ class Shell:
         return output
 
     def sql(self, query: str) -> list[dict[str, Any]]:
-        """The rows of a query, through the command that users have."""
-        rows: list[dict[str, Any]] = json.loads(self.run("analysis", "sql", query, "--json"))
+        """The rows of a query, by the command that users have, but in this process: to start one takes
+        longer than all queries of a test."""
+        from typer.testing import CliRunner
+
+        from analysis.cli import app
+
+        with pytest.MonkeyPatch.context() as patch:
+            at_home(self.home, patch)
+            answer = CliRunner().invoke(app, ["sql", query, "--json"])
+        assert answer.exit_code == 0, answer.output
+        rows: list[dict[str, Any]] = json.loads(answer.stdout)
         return rows
 
     def images_embedded(self) -> int:

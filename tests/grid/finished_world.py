@@ -1,5 +1,6 @@
 """A results store with finished trials, made in one process in seconds: no Ray, no MLflow."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from components.stage import ColumnStage, TensorStage
 from grid.datasets import locate, open_data, read
 from grid.plan import Plan, PlannedStage
 from grid.planning import plan_of
+from grid.progress import Display
 from grid.single import task_of
 from grid.spec import parse_spec
 from grid.trial import run_trial
@@ -38,12 +40,21 @@ SPEC: dict[str, Any] = {
 }
 
 
-def finish_trials(root: Path) -> tuple[World, dict[str, str]]:
-    """Runs SPEC on the birds at `root`, and enters one more trial that stays pending, `standard` with another
-    seed; the world, and the trials' ids by method, and `pending`."""
+@dataclass(frozen=True)
+class Finished:
+    """ids: of the trials, by method, and of the one that stayed `pending`."""
+
+    home: Path
+    world: World
+    ids: dict[str, str]
+
+
+def finish_trials(root: Path, home: Path) -> Finished:
+    """Runs SPEC on the birds at `root` in the process's `home`, and enters one more trial that stays pending,
+    `standard` with another seed."""
     world = open_world(None, None)
     spec = parse_spec({**SPEC, "datasets": [{"name": "toybirds", "root": str(root)}]}, "test")
-    plan = plan_of(spec, [read(locate(spec.datasets[0]), world.hashes)], world)
+    plan = plan_of(spec, [read(locate(spec.datasets[0]), world.hashes, Display())], world)
     for stage in plan.stages.values():
         _compute(stage, plan, world)
     launch = world.results.begin_launch(
@@ -58,7 +69,7 @@ def finish_trials(root: Path) -> tuple[World, dict[str, str]]:
         assert world.results.finish(trial.id, report)
     again = plan.planner.trial(plan.trials[-1].method, plan.datasets[0], 7)
     world.results.enter(spec.name, [again.entry()])
-    return world, {**ids, "pending": again.id}
+    return Finished(home, world, {**ids, "pending": again.id})
 
 
 def _compute(planned: PlannedStage, plan: Plan, world: World) -> None:

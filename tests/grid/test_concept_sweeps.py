@@ -1,40 +1,18 @@
 """What sweeps over concept bottleneck models cost, counted by the planner."""
 
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 from components.card import load_card
-from components.fingerprint import FileHashes
-from components.images import ImageIndex
-from grid.datasets import Dataset
-from grid.plan import Plan, make_plan
+from grid.plan import Plan
 from grid.search import candidates
 from grid.spec import SpecError, parse_spec
 
 CARD = load_card("toybirds")
 CLIP = {"checkpoint": "datasets/toybirds/clip"}
-IMAGES = 10
-
-
-def plan(tmp_path: Path, *blocks: dict[str, Any]) -> Plan:
-    index = ImageIndex(
-        root=Path("/data"),
-        image_ids=np.arange(IMAGES),
-        paths=np.array([f"{i}.jpg" for i in range(IMAGES)], dtype=object),
-        labels=np.zeros(IMAGES, np.int64),
-        groups=np.zeros(IMAGES, np.int64),
-        splits=np.array(["train"] * IMAGES, dtype=object),
-        classes=("a", "b"),
-        group_names=("a", "b"),
-    )
-    dataset = Dataset(CARD, Path("/data"), index, "f")
-    content = parse_spec({"name": "t", "datasets": ["toybirds"], "methods": list(blocks)}, "t.yaml")
-    hashes = FileHashes(tmp_path / "hashes.json")
-    return make_plan(content, [dataset], hashes, lambda key: False, lambda ids: {}, {}, [])
+IMAGES = 10  # of the birds that `plan` plans with
 
 
 def kinds(found: Plan) -> Counter[str]:
@@ -47,39 +25,41 @@ def passes(found: Plan) -> int:
 
 
 @pytest.mark.parametrize("method", ["lf_cbm", "salf_cbm", "p_cbm"])
-def test_a_sweep_over_lambda_costs_one_concept_layer_and_one_path(tmp_path: Path, method: str) -> None:
+def test_a_sweep_over_lambda_costs_one_concept_layer_and_one_path(
+    plan: Callable[..., Plan], method: str
+) -> None:
     one = {"method": method, "clip": CLIP}
     sweep = {**one, "lambda_sparse": [0.01, 0.001, "7e-4", 0.0001, "val", "nec"], "nec": [1, 5, 30]}
-    found, alone = plan(tmp_path, sweep), plan(tmp_path, one)
+    found, alone = plan(sweep), plan(one)
     assert len(found.trials) == 18
     assert set(found.stages) == set(alone.stages)
     assert set(kinds(found).values()) == {1}
     assert kinds(found)["sparse_path"] == 1
 
 
-def test_a_second_vocabulary_costs_no_pass_over_images(tmp_path: Path) -> None:
+def test_a_second_vocabulary_costs_no_pass_over_images(plan: Callable[..., Plan]) -> None:
     """Nor do pooling, cutoffs, or a dense final layer; each but the last costs a path."""
     one = {"method": "salf_cbm", "clip": CLIP}
-    first = plan(tmp_path, one)
-    second = plan(tmp_path, {**one, "template": ["{}", "a photo of {}"]})
+    first = plan(one)
+    second = plan({**one, "template": ["{}", "a photo of {}"]})
     assert passes(second) == passes(first) == 2 * IMAGES
     added = kinds(second) - kinds(first)
     assert added == {"clip_texts": 1, "concept_layer": 1, "sparse_path": 1}
-    pools = plan(tmp_path, {**one, "pool": ["mean", "softmax", "max"], "final_layer": ["sparse", "dense"]})
+    pools = plan({**one, "pool": ["mean", "softmax", "max"], "final_layer": ["sparse", "dense"]})
     assert kinds(pools) - kinds(first) == {"sparse_path": 2}
 
 
-def test_a_grid_of_grids_and_radii_costs_one_pass_of_the_backbone(tmp_path: Path) -> None:
+def test_a_grid_of_grids_and_radii_costs_one_pass_of_the_backbone(plan: Callable[..., Plan]) -> None:
     one = {"method": "salf_cbm", "clip": CLIP}
-    table = plan(tmp_path, {**one, "grid_size": [5, 7, 9], "radius": [27, 32, 37]})
+    table = plan({**one, "grid_size": [5, 7, 9], "radius": [27, 32, 37]})
     found = kinds(table)
     assert (found["backbone_maps"], found["classifier"]) == (1, 1)
     assert (found["clip_places"], found["concept_layer"], found["sparse_path"]) == (9, 9, 9)
 
 
-def test_the_three_methods_share_what_they_can(tmp_path: Path) -> None:
+def test_the_three_methods_share_what_they_can(plan: Callable[..., Plan]) -> None:
     bottlenecks = [{"method": method, "clip": CLIP} for method in ("lf_cbm", "salf_cbm", "p_cbm")]
-    found = kinds(plan(tmp_path, {"method": "standard"}, *bottlenecks))
+    found = kinds(plan({"method": "standard"}, *bottlenecks))
     for kind in ("clip_texts", "clip_images", "backbone_images", "classifier"):
         assert found[kind] == 1
 

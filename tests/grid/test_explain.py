@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +21,24 @@ from grid.explanation import Question, ask
 from grid.finished import FinishedTrial, open_finished
 from grid.refused import Refused
 from grid.storage import Storage
-from grid.world import World
-from tests.grid.conftest import PLACES
-from tests.grid.finished_world import finish_trials
+from tests.grid.finished_world import Finished
 
 
 @pytest.fixture(scope="module")
-def finished(birds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, str]]]:
-    with pytest.MonkeyPatch.context() as patch:
-        for place in PLACES:
-            patch.delenv(place, raising=False)
-        patch.setenv("CONCEPTGRID_HOME", str(tmp_path_factory.mktemp("home")))
-        yield finish_trials(birds)
-
-
-@pytest.fixture(scope="module")
-def salf(finished: tuple[World, dict[str, str]]) -> FinishedTrial:
-    world, ids = finished
-    return open_finished(world, ids["salf_cbm"][:10])
+def salf(finished: Finished) -> FinishedTrial:
+    return open_finished(finished.world, finished.ids["salf_cbm"][:10])
 
 
 @pytest.fixture
 def explain(
-    finished: tuple[World, dict[str, str]],
+    finished: Finished,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str]]:
     """Runs the command on the trial of a method; its exit status and what it said."""
 
     def run(method: str, *arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["grid", "explain", finished[1][method], *arguments])
+        monkeypatch.setattr(sys, "argv", ["grid", "explain", finished.ids[method], *arguments])
         with pytest.raises(SystemExit) as stop:
             main()
         said = capsys.readouterr()
@@ -68,8 +56,8 @@ def first_test_image(trial: FinishedTrial) -> int:
     return int(trial.data.split("test").ids[0])
 
 
-def test_an_opened_trial_predicts_as_it_did(finished: tuple[World, dict[str, str]]) -> None:
-    world, ids = finished
+def test_an_opened_trial_predicts_as_it_did(finished: Finished) -> None:
+    world, ids = finished.world, finished.ids
     for method in ("salf_cbm", "lf_cbm", "standard"):
         trial = open_finished(world, ids[method])
         storage = Storage(world.results.trial(trial.id)["artifacts_uri"])
@@ -123,9 +111,9 @@ def test_an_edit_of_nothing_changes_nothing_and_a_large_one_follows_the_weights(
 
 
 def test_a_method_without_maps_tells_contributions_and_raises_a_concept(
-    finished: tuple[World, dict[str, str]],
+    finished: Finished,
 ) -> None:
-    trial = open_finished(finished[0], finished[1]["lf_cbm"])
+    trial = open_finished(finished.world, finished.ids["lf_cbm"])
     image_id = first_test_image(trial)
     names = trial.fitted.facts["concepts"]
     answer, picture = ask(trial, question(image_id, concept=names[2], beta=1.5))
@@ -137,8 +125,8 @@ def test_a_method_without_maps_tells_contributions_and_raises_a_concept(
     assert odds == pytest.approx(logits[1] - logits[0], abs=1e-4)
 
 
-def test_a_weight_edit_counts_what_happens_to_other_images(finished: tuple[World, dict[str, str]]) -> None:
-    trial = open_finished(finished[0], finished[1]["lf_cbm"])
+def test_a_weight_edit_counts_what_happens_to_other_images(finished: Finished) -> None:
+    trial = open_finished(finished.world, finished.ids["lf_cbm"])
     method, data = trial.method, trial.data
     assert isinstance(method, ConceptBottleneck)
     test, val = data.split("test"), data.split("val")
@@ -209,8 +197,8 @@ def test_what_cannot_be_answered_is_one_line(
     assert reason in said
 
 
-def test_a_data_set_that_has_changed_is_refused(finished: tuple[World, dict[str, str]], birds: Path) -> None:
-    world, ids = finished
+def test_a_data_set_that_has_changed_is_refused(finished: Finished, birds: Path) -> None:
+    world, ids = finished.world, finished.ids
     metadata = birds / "metadata.csv"
     original = metadata.read_bytes()
     try:
@@ -221,8 +209,8 @@ def test_a_data_set_that_has_changed_is_refused(finished: tuple[World, dict[str,
         metadata.write_bytes(original)
 
 
-def test_a_trial_leaves_its_rules_and_pictures(finished: tuple[World, dict[str, str]]) -> None:
-    world, ids = finished
+def test_a_trial_leaves_its_rules_and_pictures(finished: Finished) -> None:
+    world, ids = finished.world, finished.ids
     storage = Storage(world.results.trial(ids["salf_cbm"])["artifacts_uri"])
     rows = list(csv.DictReader(io.StringIO(storage.read("files/rules.csv").decode())))
     trial = open_finished(world, ids["salf_cbm"])
@@ -239,14 +227,12 @@ def test_a_trial_leaves_its_rules_and_pictures(finished: tuple[World, dict[str, 
     assert all(storage.exists(one["file"]) for one in listed)
 
 
-def test_frames_of_a_video_have_the_maps_of_stored_images(
-    finished: tuple[World, dict[str, str]], salf: FinishedTrial
-) -> None:
+def test_frames_of_a_video_have_the_maps_of_stored_images(finished: Finished, salf: FinishedTrial) -> None:
     method, data = salf.method, salf.data
     assert isinstance(method, SalfCbm)
     ids = data.split("test").ids[:3]
     frames = list(data.images(ids))
-    classifier = salf.inputs(finished[0], "features")["classifier"]
+    classifier = salf.inputs(finished.world, "features")["classifier"]
     maps = method.frame_maps(salf.fitted, frames, data.card, classifier)
     alone = [method.frame_maps(salf.fitted, [frame], data.card, classifier)[0] for frame in frames]
     np.testing.assert_array_equal(maps, alone)

@@ -14,6 +14,7 @@ from components.fingerprint import FileHashes
 from grid.cli import main
 from grid.datasets import locate, read
 from grid.plan import Plan, make_plan
+from grid.progress import Display
 from grid.references import references
 from grid.results.schema import ReferenceResult
 from grid.results.store import ResultsStore
@@ -129,7 +130,7 @@ def planned(tmp_path: Path, birds: Path, *vocabularies: str) -> Plan:
     methods = [{"method": "p_cbm", "clip": CLIP, "vocabulary": name} for name in vocabularies]
     content = {"name": "t", "datasets": [{"name": "toybirds", "root": str(birds)}], "methods": methods}
     spec, hashes = parse_spec(content, "t.yaml"), FileHashes(tmp_path / "hashes.json")
-    data = [read(locate(entry), hashes) for entry in spec.datasets]
+    data = [read(locate(entry), hashes, Display()) for entry in spec.datasets]
     return make_plan(spec, data, hashes, lambda key: True, lambda ids: {}, {}, ())
 
 

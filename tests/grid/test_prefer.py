@@ -18,8 +18,8 @@ import pytest
 from grid.cli import main
 from grid.prefer import Study, pairs_of
 from grid.prefer_server import serve
-from tests.grid.conftest import PLACES, Shell
-from tests.grid.finished_world import finish_trials
+from tests.grid.conftest import Shell
+from tests.grid.finished_world import Finished
 from tests.grid.preference_study import EXPERIMENT, N_IMAGES, SLOW, study_of, two_trials
 
 
@@ -250,23 +250,12 @@ def test_a_host_given_by_name_or_number_is_answered_and_others_are_not(study: St
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def finished(birds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The home of trials that really ran, and their ids by method."""
-    with pytest.MonkeyPatch.context() as patch:
-        for place in PLACES:
-            patch.delenv(place, raising=False)
-        root = tmp_path_factory.mktemp("home")
-        patch.setenv("CONCEPTGRID_HOME", str(root))
-        yield root, finish_trials(birds)[1]
-
-
 @pytest.mark.slow
 def test_the_command_serves_finished_trials_until_it_is_interrupted(
-    finished: tuple[Path, dict[str, str]], tmp_path: Path
+    finished: Finished, tmp_path: Path
 ) -> None:
-    home, ids = finished
-    shell = Shell(home, tmp_path / "counted.log")
+    ids = finished.ids
+    shell = Shell(finished.home, tmp_path / "counted.log")
     arguments = ("--left", "lf_cbm", "--right", ids["salf_cbm"][:9], "--rater", "ada", "--images", "5")
     server = shell.start("grid", "prefer", "small", *arguments, "--port", "0")
     try:
@@ -308,7 +297,7 @@ def test_the_command_serves_finished_trials_until_it_is_interrupted(
     ],
 )
 def test_the_command_refuses_in_one_line(
-    finished: tuple[Path, dict[str, str]],
+    finished: Finished,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],

@@ -68,6 +68,12 @@ def test_unknown_method_data_set_and_segmenter(refused: Callable[..., str]) -> N
     assert "did you mean 'slic'" in refused(methods=[{"method": "seg_mil_cbm", "segmenter": "slick"}])
 
 
+def test_a_data_set_twice_since_a_name_would_not_tell_which(refused: Callable[..., str]) -> None:
+    assert "datasets has a name twice" in refused(
+        datasets=["toybirds", {"name": "toybirds", "images_per_split": 8}]
+    )
+
+
 def test_missing_data_directory(refused: Callable[..., str]) -> None:
     assert "no folder /nowhere" in refused(datasets=[{"name": "toybirds", "root": "/nowhere"}])
     assert "CONCEPTGRID_DATA" in refused(datasets=["waterpets"])

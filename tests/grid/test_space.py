@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from components.card import load_card
 from components.fingerprint import FileHashes
 from components.identity import configuration
-from components.images import ImageIndex
 from components.methods.seg_mil_cbm import SegMilCbm
 from components.models.segmenters.object_mask import ObjectMask
 from components.stage import Stage
 from components.stages.clip_images import ClipImages
-from grid.datasets import Dataset
 from grid.plan import Plan, PlannedStage, make_plan
 from grid.search import candidates
 from grid.space import build, parse_space
 from grid.spec import Spec, SpecError, load_spec, parse_spec
+from tests.grid.conftest import unread_birds
 
 CARD = load_card("toybirds")
 
@@ -34,24 +33,10 @@ def spec(**content: Any) -> Spec:
     return parse_spec({"name": "t", "datasets": ["toybirds"], **content}, "t.yaml")
 
 
-def dataset(fingerprint: str = "f", n: int = 10) -> Dataset:
-    index = ImageIndex(
-        root=Path("/data"),
-        image_ids=np.arange(n),
-        paths=np.array([f"{i}.jpg" for i in range(n)], dtype=object),
-        labels=np.zeros(n, np.int64),
-        groups=np.zeros(n, np.int64),
-        splits=np.array(["train"] * n, dtype=object),
-        classes=("a", "b"),
-        group_names=("a", "b"),
-    )
-    return Dataset(CARD, Path("/data"), index, fingerprint)
-
-
 def plan(tmp_path: Path, content: Spec, done: tuple[str, ...] = (), cached: tuple[str, ...] = ()) -> Plan:
     return make_plan(
         content,
-        [dataset()],
+        [unread_birds()],
         FileHashes(tmp_path / "hashes.json"),
         cached.__contains__,
         lambda ids: {i: "done" for i in ids if i in done},
@@ -175,7 +160,7 @@ def test_keys_change_with_all_that_changes_content_and_with_nothing_else(tmp_pat
     ) -> dict[str, str]:
         content = spec(methods=[{**base, **knobs}], seeds=list(seeds), **(extra or {}))
         hashes = FileHashes(tmp_path / "hashes.json")
-        found = make_plan(content, [dataset(data)], hashes, lambda k: False, lambda i: {}, {}, [])
+        found = make_plan(content, [unread_birds(data)], hashes, lambda k: False, lambda i: {}, {}, [])
         return {called(stage.stage): key for key, stage in found.stages.items()}
 
     first = keys()
@@ -226,7 +211,7 @@ def test_precision_is_the_devices_unless_the_spec_says(tmp_path: Path) -> None:
         content = spec(methods=[block], resources={"stages": {"clip_images": resources}})
         found = make_plan(
             content,
-            [dataset("f")],
+            [unread_birds()],
             FileHashes(tmp_path / "hashes.json"),
             lambda k: False,
             lambda i: {},
@@ -278,7 +263,13 @@ def test_plan_counts_done_and_cached(tmp_path: Path) -> None:
 def test_what_is_missing_is_unresolved_and_never_cached(tmp_path: Path) -> None:
     block = {"method": "seg_mil_cbm", "clip": {"checkpoint": "not-there"}}
     found = make_plan(
-        spec(methods=[block]), [dataset()], FileHashes(tmp_path / "h"), lambda k: True, lambda i: {}, {}, []
+        spec(methods=[block]),
+        [unread_birds()],
+        FileHashes(tmp_path / "h"),
+        lambda k: True,
+        lambda i: {},
+        {},
+        [],
     )
     (missing,) = found.unresolved
     assert missing.startswith("weights 'not-there': not found")

@@ -1,7 +1,9 @@
-"""Layer-wise relevance propagation (Bach et al., PLoS ONE 2015), by zennit."""
+"""Layer-wise relevance propagation (Bach et al., PLoS ONE 2015), by zennit; of transformers, AttnLRP."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from components.models.attribution import Attribution, Heatmaps, Images, Labels, Reduction, reduced
 
@@ -23,25 +25,50 @@ class Lrp(Attribution):
     reduction: of the channels, see `reduced`.
 
     For chains of convolutions, and torchvision's VGG, SqueezeNet and ResNet, whose batch norms are merged
-    into the convolutions before them meanwhile.
+    into the convolutions before them meanwhile. And for the vision transformers of `vit_parts`: AttnLRP as in
+    `attnlrp_explicit`, without a composite; the relevance of patches is reduced, and bilinear between them.
     """
 
     composite: Composite = "epsilon_plus_flat"
     reduction: Reduction = "relu"
 
     def check(self, network: "Network") -> None:
-        from torch import nn
-        from torchvision.models.resnet import BasicBlock, Bottleneck
-        from torchvision.models.squeezenet import Fire
+        unknown = _without_rule(network)
+        if not unknown:
+            return
+        from components.models.relevances.attnlrp_explicit import AttnlrpExplicit
 
-        from components.models.explained_network import ExplainedNetwork
+        try:
+            AttnlrpExplicit().check(network)
+        except ValueError as error:
+            names = ", ".join(unknown)
+            raise ValueError(
+                f"lrp has no rule for {names}: it explains VGG, SqueezeNet, ResNet and the like; and {error}"
+            ) from None
 
-        layers = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
-        known = {*layers, nn.Flatten, nn.Dropout, nn.Identity, nn.Sequential, BasicBlock, Bottleneck, Fire}
-        found = {type(module) for module in ExplainedNetwork(network).modules()} - {ExplainedNetwork}
-        if found - known:
-            names = ", ".join(sorted(kind.__name__ for kind in found - known))
-            raise ValueError(f"lrp has no rule for {names}: it explains VGG, SqueezeNet, ResNet and the like")
+    def explain(self, network: "Network", images: Images, labels: Labels) -> Heatmaps:
+        if not _without_rule(network):
+            return super().explain(network, images, labels)
+        self.check(network)
+        heatmaps = self._of_patches(network, images, labels)
+        if not np.isfinite(heatmaps).all():
+            raise ValueError("a heatmap is not finite")
+        return heatmaps
+
+    def _of_patches(self, network: "Network", images: Images, labels: Labels) -> Heatmaps:
+        import torch
+        from torch.nn.functional import interpolate
+
+        from components.models.explained_network import frozen
+        from components.models.network import to_pixels
+        from components.models.relevances.attnlrp_explicit import AttnlrpExplicit
+
+        device = str(network.mean.device)
+        with torch.inference_mode(False), frozen(network):
+            classes = torch.from_numpy(labels).to(device)
+            raw = AttnlrpExplicit().maps(network, to_pixels(images, device), classes).raw
+        patches = torch.from_numpy(reduced(raw[:, None], self.reduction))
+        return interpolate(patches[:, None], images.shape[1:3], mode="bilinear")[:, 0].numpy()
 
     def _heatmaps(self, model: "ExplainedNetwork", images: Images, labels: Labels) -> Heatmaps:
         return reduced(self.relevance(model, model.normalised(images), labels), self.reduction)
@@ -65,3 +92,17 @@ class Lrp(Attribution):
             x, lambda logits: logits * one_hot(classes, logits.shape[1])
         )
         return relevance
+
+
+def _without_rule(network: "Network") -> list[str]:
+    """The kinds of layers that no rule of the composites is for."""
+    from torch import nn
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+    from torchvision.models.squeezenet import Fire
+
+    from components.models.explained_network import ExplainedNetwork
+
+    layers = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
+    known = {*layers, nn.Flatten, nn.Dropout, nn.Identity, nn.Sequential, BasicBlock, Bottleneck, Fire}
+    found = {type(module) for module in ExplainedNetwork(network).modules()} - {ExplainedNetwork}
+    return sorted(kind.__name__ for kind in found - known)

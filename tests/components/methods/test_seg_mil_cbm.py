@@ -8,21 +8,18 @@ import pyarrow as pa
 import pytest
 import torch
 
+from components import masks
 from components.bags import WHOLE_IMAGE
 from components.card import load_card
 from components.data import Data
 from components.images import DataError, ImageIndex
 from components.methods.seg_mil_cbm import SELECTIONS, SegMilCbm
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
 from components.models.mil_bags import read_bags
 from components.models.mil_head import of_class
 from components.models.mil_training import run_head
-from components.models.segmenters.ground_truth import GroundTruth
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.models.segmenters.felzenszwalb import Felzenszwalb
 from components.stage import fixed_size_lists, ragged_lists
-from tests.world import column, draw_waterbirds, run_stages, segment_columns
+from tests.world import column, run_stages, segment_columns
 
 CARD = load_card("toybirds").model_copy(update={"image_size": 48})
 CONCEPTS = CARD.vocabulary()
@@ -45,26 +42,13 @@ def restricted(data, index=None, **changes):
 
 
 @pytest.fixture(scope="module")
-def method(tiny_clip):
-    return SegMilCbm(
-        clip=Clip(checkpoint=str(tiny_clip)),
-        segmenter=GroundTruth(),
-        backbone=SmallCnn(width=4),
-        recipe=Recipe(epochs=4, batch_size=8, learning_rate=1e-2),
-        epochs=20,
-        learning_rate=1e-2,
-        batch_size=16,
-    )
+def method(segmented_birds):
+    return segmented_birds[0]
 
 
 @pytest.fixture(scope="module")
-def drawn(method, tmp_path_factory):
-    """All stages run on 72 drawn images, of which one of the test split is cut short."""
-    root = draw_waterbirds(tmp_path_factory.mktemp("data"), per_group=6)
-    index = WaterbirdsCsv().read(root, CARD)
-    broken = index.path(int(np.flatnonzero(index.splits == "test")[3]))
-    broken.write_bytes(broken.read_bytes()[:200])
-    return run_stages(method.stages(CARD, SEED), CARD, index, tmp_path_factory.mktemp("columns"))
+def drawn(segmented_birds):
+    return segmented_birds[1]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +61,47 @@ def test_it_learns_what_the_images_show(method, drawn, fitted):
     assert found["average_accuracy", "val", "all", "last"] >= 0.9
     for selection in SELECTIONS:
         assert found["average_accuracy", "test", "all", selection] >= 0.85
+
+
+def test_attention_lies_on_the_bird_more_than_its_area_does(method, drawn, fitted):
+    """A9.9, by the true masks: over all, and in every group of both splits."""
+    found = values(method.evaluate(fitted, drawn))
+    for split in ("val", "test"):
+        for group in ("all", *drawn.index.group_names):
+            assert found["attention_on_object_excess", split, group, "last"] > 0.05, (split, group)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encode": "pool"},
+        {"target": "zscore"},
+        {"segmenter": Felzenszwalb(), "merge": "union", "tau_iou": 0.1},
+    ],
+    ids=str,
+)
+def test_every_form_of_segments_and_targets_goes_from_images_to_results(method, drawn, tmp_path, changes):
+    """In one piece, with the stages that the form has of its own; the concept loss (A9.6) makes a difference."""
+    variant = replace(method, **changes, tau_min_pixels=16, lambda_concept=1.0)
+    stages, common = variant.stages(CARD, SEED), method.stages(CARD, SEED)
+    own = {name: stage for name, stage in stages.items() if stage != common.get(name)}
+    assert set(own) == {
+        "encode": {"features"}, "target": set(), "segmenter": {"segments", "clip_segments", "features"},
+    }[next(iter(changes))]  # fmt: skip
+    made = run_stages(own, CARD, drawn.index, tmp_path)
+    data = restricted(drawn, columns=drawn._columns | made._columns)
+    if variant.merge == "union":
+        ids = data.usable_split("test").ids
+        for row in data["segments"].read(ids, ["height", "width", "counts"]).to_pylist():
+            iou = masks.iou(row["counts"], row["height"], row["width"])
+            assert (iou[~np.eye(len(iou), dtype=bool)] <= 0.1).all()
+    found, without = (
+        values(m.evaluate(m.fit(data, SEED, silent), data))
+        for m in (variant, replace(variant, lambda_concept=0))
+    )
+    assert found["average_accuracy", "test", "all", "last"] >= 0.75
+    key = ("concept_cosine_above_constant", "test", "all", "last")
+    assert found[key] > without[key] + 0.02
 
 
 def test_the_failed_image_is_wrong_and_only_that(method, drawn, fitted):
@@ -195,11 +220,11 @@ def made_up(tmp_path_factory):
     folder, stream = tmp_path_factory.mktemp("made_up"), np.random.default_rng(0)
     n, counts = 240, np.random.default_rng(1).integers(1, 5, 240)
     labels, ids = stream.integers(0, 2, n), np.arange(n) * 2
-    masks = []
+    cut = []
     for count in counts:
         whole = np.zeros((count, 8, 8), bool)
         whole[np.arange(count), :, :] = np.arange(8) // 2 == np.arange(count)[:, None, None]
-        masks.append(whole)
+        cut.append(whole)
     features = stream.standard_normal((counts.sum(), WIDTH)).astype(np.float32)
     first = np.cumsum(counts) - counts
     features[first, 0] = 6 * labels - 3
@@ -218,7 +243,7 @@ def made_up(tmp_path_factory):
         return ragged_lists(fixed_size_lists(array), counts.tolist())
 
     columns = {
-        "segments": stored("segments", segment_columns(masks)),
+        "segments": stored("segments", segment_columns(cut)),
         "clip_segments": stored("clip_segments", {"embedding": ragged(clip)}),
         "features": stored("features", {"features": ragged(features)}),
         "clip_images": stored("clip_images", {"embedding": fixed_size_lists(whole_clip)}),

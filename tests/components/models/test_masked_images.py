@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torchvision.transforms.functional import gaussian_blur
 
+from components.models import masked_images
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.masked_images import (
     AT_ONCE,
@@ -52,10 +55,9 @@ def test_a_coalition_shows_the_union_of_its_masks(n):
         np.testing.assert_array_equal(row, masks[coalition].any(axis=0))
 
 
-def test_forward_passes_are_full_and_equal_to_one_by_one(network):
-    """Three images of which the last has less than a block, painted in grey levels, black where hidden."""
-    images = STREAM.integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    counts = (AT_ONCE["cpu"] + 5, 1, 7)
+def pictures_of(*counts):
+    """Images with so many coalitions each, and the same painted in grey levels, black where hidden."""
+    images = STREAM.integers(0, 256, (len(counts), SIDE, SIDE, 3), dtype=np.uint8)
     pictures, painted = [], []
     for image, count in zip(images, counts, strict=True):
         masks, bits = overlapping(6, count), STREAM.random((count, 6)) < 0.5
@@ -63,15 +65,121 @@ def test_forward_passes_are_full_and_equal_to_one_by_one(network):
         shown = shown_regions(bits, members)
         pictures.append(MaskedImage(image, np.zeros_like(image), region, shown))
         painted.append([image * masks[coalition].any(axis=0)[..., None] for coalition in bits])
+    return pictures, painted
+
+
+def one_by_one(network, painted):
+    with torch.no_grad():
+        return [
+            np.array(
+                [network(torch.tensor(x).permute(2, 0, 1)[None]).softmax(1)[0].numpy() for x in of_image]
+            )
+            for of_image in painted
+        ]
+
+
+def passes_of(network, pictures):
+    """What is found, and how many masked images each forward pass had."""
     seen = []
     hook = network.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
-    found = list(probabilities(network, pictures, "cpu"))
-    hook.remove()
-    assert seen == [AT_ONCE["cpu"], 13]
+    try:
+        return list(probabilities(network, pictures, "cpu")), seen
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("counts", "sizes"),
+    [
+        ((21, 1, 7), [14, 15]),
+        ((17,), [8, 9]),
+        ((1, 30, 1, 1), [11, 11, 11]),
+        ((16, 16), [16, 16]),
+        ((1,), [1]),
+    ],
+)
+def test_forward_passes_are_across_images_alike_in_size_and_equal_to_one_by_one(network, counts, sizes):
+    assert AT_ONCE["cpu"] == 16
+    pictures, painted = pictures_of(*counts)
+    found, seen = passes_of(network, pictures)
+    assert seen == sizes, "as few as can be, and none of one while there is more"
+    for rows, alone in zip(found, one_by_one(network, painted), strict=True):
+        np.testing.assert_allclose(rows, alone, atol=1e-6)
+
+
+@given(st.lists(st.integers(1, 30), max_size=6), st.integers(1, 20))
+def test_blocks_hold_every_row_once_and_differ_by_one_at_most(counts, most):
+    blocks = list(masked_images._blocks(counts, most))
+    sizes = [sum(rows.stop - rows.start for _, rows in block) for block in blocks]
+    assert len(sizes) == -(-sum(counts) // most)
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
+    told = [(place, row) for block in blocks for place, rows in block for row in range(30)[rows]]
+    assert told == [(place, row) for place, count in enumerate(counts) for row in range(count)]
+
+
+def short_of_memory(room, error=torch.OutOfMemoryError):
+    """A hook that raises where a pass has more than `room` masked images."""
+
+    def forward(module, given):
+        if len(given[0]) > room:
+            raise error("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    ("room", "sizes"),
+    [(16, [14, 15]), (8, [14, 7, 7, 5, 5, 5]), (3, [14, 7, 4, *[2] * 7, *[2] * 7, 1]), (1, None)],
+)
+def test_where_memory_runs_out_passes_are_halved_and_stay_so(network, room, sizes):
+    """29 masked images in blocks of 14 and 15. Nothing is lost and what fits is not tried again."""
+    pictures, painted = pictures_of(21, 1, 7)
+    hook = network.register_forward_pre_hook(short_of_memory(room), prepend=True)
+    seen = []
+    count = network.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])), prepend=True)
+    try:
+        found = list(probabilities(network, pictures, "cpu"))
+    finally:
+        hook.remove()
+        count.remove()
+    assert seen == (sizes or [14, 7, 4, 2, *[1] * 29])
+    for rows, alone in zip(found, one_by_one(network, painted), strict=True):
+        np.testing.assert_allclose(rows, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+def test_one_masked_image_that_does_not_fit_is_an_error(network, error):
+    hook = network.register_forward_pre_hook(short_of_memory(0, error))
+    try:
+        with pytest.raises(error, match="out of memory"):
+            list(probabilities(network, pictures_of(5)[0], "cpu"))
+    finally:
+        hook.remove()
+
+
+def test_other_errors_are_not_taken_for_memory(network):
+    passed = []
+
+    def broken(module, given):
+        passed.append(len(given[0]))
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    hook = network.register_forward_pre_hook(broken)
+    try:
+        with pytest.raises(RuntimeError, match="shapes"):
+            list(probabilities(network, pictures_of(5)[0], "cpu"))
+    finally:
+        hook.remove()
+    assert passed == [5]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_probability_that_is_not_finite_is_an_error(value):
+    network = SmallCnn(width=4).build(5, SIDE, seed=0).eval()
     with torch.no_grad():
-        for rows, whole in zip(found, painted, strict=True):
-            alone = [network(torch.tensor(p).permute(2, 0, 1)[None]).softmax(1)[0].numpy() for p in whole]
-            np.testing.assert_allclose(rows, alone, atol=1e-6)
+        network.head.bias[3] = value
+    with pytest.raises(ValueError, match="a probability is not finite"):
+        list(probabilities(network, pictures_of(3)[0], "cpu"))
 
 
 def test_gradients_are_on_again_after_the_passes(network):

@@ -11,6 +11,7 @@ from components.models.mil_head import of_class
 from components.models.mil_training import run_head
 from components.models.mil_v1 import MilV1
 from components.models.mil_v2 import MilV2
+from components.models.segmenters.whole_image import WholeImage
 from tests.planted_bags import CONCEPTS, bags_of, data_of, head_of, reading_head
 
 METHOD = SegMilCbm()
@@ -67,6 +68,7 @@ def test_numbers_by_hand(four):
     close("whole_image_fallback", 1 / 4)
     close("whole_image_fallback", 1.0, GROUPS[2])
     close("whole_image_fallback", 0.0, GROUPS[3])
+    close("whole_image_fallback_too_often", 1)
     close("object_mask", 3 / 4)
     close("attention_on_object", (0.75 + 0.2 + 0.4) / 3)
     close("attention_on_object_by_area", 0.4)
@@ -106,6 +108,18 @@ def test_attention_is_that_of_the_predicted_class(four, kind):
     assert found["concept_cosine_above_constant", "all"] <= found["concept_cosine", "all"] <= 1
 
 
+@pytest.mark.parametrize(("whole", "flag"), [(0, 0), (2, 0), (3, 1), (20, 1)])
+def test_whole_images_in_more_than_a_tenth_of_the_bags_are_flagged(tmp_path, whole, flag):
+    """A9.7; but not where the whole image is what was asked for."""
+    bags = bags_of(np.zeros((20, 2, CONCEPTS + 1)), [1] * 20, [0] * 20)
+    bags.bags.segments[:whole, 0] = WHOLE_IMAGE
+    data = data_of(tmp_path, [columns((0, 4))] * 20, None, bags.labels)
+    for method, expected in ((METHOD, flag), (SegMilCbm(segmenter=WholeImage()), 0)):
+        found = values(diagnostics(method, reading_head(1.0, CONCEPTS), data, bags, "test"))
+        assert found["whole_image_fallback", "all"] == pytest.approx(whole / 20)
+        assert found["whole_image_fallback_too_often", "all"] == expected
+
+
 @pytest.mark.filterwarnings("error")
 def test_without_masks_or_images_the_rest_is_there(four, tmp_path):
     bags, _ = four
@@ -119,6 +133,7 @@ def test_without_masks_or_images_the_rest_is_there(four, tmp_path):
         "attention_concentrated",
         "segments_per_bag",
         "whole_image_fallback",
+        "whole_image_fallback_too_often",
     }
     nothing = bags_of(np.zeros((0, 2, CONCEPTS + 1)), [], [])
     found = values(diagnostics(METHOD, head, plain, nothing, "test"))

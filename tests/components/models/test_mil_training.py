@@ -154,6 +154,36 @@ def test_segments_that_drop_out_are_in_no_part_of_the_loss():
     assert loss.item() != pytest.approx(whole.item(), abs=1e-4)
 
 
+KINDS = [{"head": "v1"}, {"pooling": "mean"}, {"pooling": "max"}, {}]
+
+
+@pytest.mark.parametrize("changes", KINDS, ids=str)
+def test_new_moments_change_the_layers_and_nothing_that_the_head_says(changes):
+    """The features of the bags are moved and stretched; then they are standardised anew."""
+    method, bags = SegMilCbm(**changes), random_bags([3, 5, 1, 2])
+    head = mil_training.new_head(method, DATA, bags, seed=3)
+    stretch, shift = torch.linspace(0.3, 3, 7), torch.linspace(-4, 2, 7)
+    moved = replace(bags, features=(bags.features * stretch + shift) * bags.valid[..., None])
+    before, weight = mil_training.run_head(head, moved), head.concept_layer.weight.clone()
+    mil_training.rescale(head, moved)
+    for name, value in vars(mil_training.run_head(head, moved)[1]).items():
+        torch.testing.assert_close(value, getattr(before[1], name), atol=1e-5, rtol=1e-4)
+    h = ((moved.features - head.mean) / head.std)[moved.valid].double()
+    np.testing.assert_allclose(h.mean(dim=0), 0, atol=1e-5)
+    np.testing.assert_allclose(h.std(dim=0, correction=0), 1, atol=1e-5)
+    torch.testing.assert_close(head.concept_layer.weight, weight * stretch, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scaling", ["layer_norm", "none"])
+def test_a_head_that_reads_no_moments_stays_as_it_is(scaling):
+    bags = random_bags([3, 5, 1, 2])
+    head = mil_training.new_head(SegMilCbm(feature_scaling=scaling), DATA, bags, seed=3)
+    before = dump_tensors(head)
+    mil_training.rescale(head, replace(bags, features=bags.features * 2 + 1))
+    for name, value in dump_tensors(head).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
 @pytest.mark.parametrize("changes", [{"head": "v1"}, {"pooling": "max"}, {"feature_scaling": "layer_norm"}])
 def test_a_stored_head_gives_the_same_logits(changes):
     method = replace(SegMilCbm(area_exponent=0.7), **changes)

@@ -7,47 +7,32 @@ import pytest
 import safetensors.numpy
 import torch
 
-from components.card import load_card
 from components.crops import segment_crops, stored_masks
+from components.data import Data
 from components.method import Fitted
-from components.methods.seg_mil_cbm import SegMilCbm
+from components.models import mil_warm_up
 from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
 from components.models.mil_bags import read_bags
 from components.models.mil_training import new_head
 from components.models.mil_warm_up import encoded, warm_up, warmed
 from components.models.network import dump_tensors, to_pixels
-from components.models.segmenters.ground_truth import GroundTruth
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
-from tests.world import draw_waterbirds, run_stages
+from components.models.segmenters.felzenszwalb import Felzenszwalb
+from tests.world import run_stages
 
-CARD = load_card("toybirds").model_copy(update={"image_size": 48})
-SEED = 3
+SEED = 5  # that of the columns' classifier
 PREFIX = "backbone/"
 
 
 @pytest.fixture(scope="module")
-def method(tiny_clip):
-    return SegMilCbm(
-        clip=Clip(checkpoint=str(tiny_clip)),
-        segmenter=GroundTruth(),
-        backbone=SmallCnn(width=4),
-        recipe=Recipe(epochs=1, batch_size=8),
-        warmup_epochs=3,
-        warmup_learning_rate=1e-2,
-        warmup_batch_size=8,
-        epochs=3,
-        learning_rate=1e-2,
-        batch_size=16,
+def method(segmented_birds):
+    return replace(
+        segmented_birds[0], warmup_epochs=3, warmup_learning_rate=1e-2, warmup_batch_size=8, epochs=3
     )
 
 
 @pytest.fixture(scope="module")
-def data(method, tmp_path_factory):
-    root = draw_waterbirds(tmp_path_factory.mktemp("data"), per_group=8)
-    index = WaterbirdsCsv().read(root, CARD)
-    return run_stages(method.stages(CARD, SEED), CARD, index, tmp_path_factory.mktemp("columns"))
+def data(segmented_birds):
+    return segmented_birds[1]
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +84,51 @@ def test_the_head_learns_in_the_warm_up_too(method, data):
     np.testing.assert_array_equal(before["mean"], after["mean"])
 
 
+def test_features_are_standardised_as_the_warm_up_left_them(run, method, data):
+    """By the mean and the deviation over the training segments (A5), in float64, from each crop alone."""
+    bags = read_bags(method, data, data.split("train").ids)
+    crops = crops_of(data, bags.bags)
+    with torch.inference_mode():
+        h = warmed(method, data, backbone_of(run[0])).features(to_pixels(np.stack(crops), "cpu")).double()
+    stored = bags.features[bags.valid].double()
+    for selection in ("last", "val_average"):
+        mean, std = (run[0].tensors[f"{selection}/{name}"] for name in ("mean", "std"))
+        np.testing.assert_allclose(mean, h.mean(dim=0), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(std, h.std(dim=0, correction=0), rtol=1e-3, atol=1e-4)
+        assert np.abs(stored.mean(dim=0).numpy() - mean).max() > 0.01, "they are not those before it"
+
+
+def crops_of(data, bags):
+    """Of all segments of the bags, bag after bag."""
+    found = []
+    table = data["segments"].read(bags.ids, ["height", "width", "counts"])
+    for row, image in enumerate(data.images(bags.ids)):
+        masks = stored_masks(table, row)
+        found += [segment_crops(image, masks[i][None], 48)[0] for i in bags.segments[row, bags.valid[row]]]
+    return found
+
+
+def test_a_trial_encodes_each_segment_once(method, data, monkeypatch):
+    """And in each epoch of the warm-up: what a trial asks for after fitting are the same two splits."""
+    passed = []
+    monkeypatch.setattr(
+        mil_warm_up, "to_pixels", lambda crops, device: passed.append(len(crops)) or to_pixels(crops, device)
+    )
+    fitted = method.fit(data, SEED, lambda step, **metrics: None)
+    method.evaluate(fitted, data)
+    ids = data.usable_split("test").ids
+    method.predict(fitted, data, ids)
+    assert len(method.explain(fitted, data, ids[[7, 2]])) == 2
+    method.pictures(fitted, data, ids[:2])
+    counts = {
+        split: read_bags(method, data, data.usable_split(split).ids).bags.valid.sum()
+        for split in ("train", "val", "test")
+    }
+    assert sum(passed) == method.warmup_epochs * counts["train"] + sum(counts.values())
+
+
 def test_features_are_those_of_each_crop_alone(run, method, data):
-    ids = data.split("test").ids
+    ids = data.usable_split("test").ids
     bags = method.bags(run[0], data, ids)
     network = warmed(method, data, backbone_of(run[0])).cpu()
     table = data["segments"].read(ids, ["height", "width", "counts"])
@@ -122,22 +150,39 @@ def test_with_the_weights_it_starts_from_they_are_the_stages_features(method, da
     for changes in ({}, {"rho_max": 1e-9}):
         changed = replace(method, **changes)
         stored = read_bags(changed, data, ids)
-        network = warmed(changed, data, data.tensors("classifier"))
-        again = encoded(network, data, replace(stored, features=torch.zeros(1)))
-        torch.testing.assert_close(again.features, stored.features, atol=1e-4, rtol=1e-4)
+        same_features(changed, data, stored)
         assert bool(stored.bags.fallback.all()) == bool(changes)
+
+
+def same_features(method, data, stored):
+    network = warmed(method, data, data.tensors("classifier"))
+    again = encoded(network, data, replace(stored, features=torch.zeros(1)))
+    torch.testing.assert_close(again.features, stored.features, atol=1e-4, rtol=1e-4)
+
+
+def test_crops_of_merged_segments_are_those_of_the_unions(method, data, tmp_path):
+    united = replace(
+        method, segmenter=Felzenszwalb(), merge="union", tau_iou=0.1, tau_min_pixels=16, rho_max=1.0
+    )
+    stages = united.stages(data.card, SEED)
+    own = {name: stages[name] for name in ("segments", "clip_segments", "features")}
+    made = run_stages(own, data.card, data.index, tmp_path)
+    merged = Data(data.card, data.index, data._columns | made._columns, data._tensors)
+    stored = read_bags(united, merged, merged.split("val").ids)
+    assert not stored.bags.fallback.any()
+    same_features(united, merged, stored)
 
 
 def test_what_was_fitted_predicts_when_it_is_loaded(run, method, data):
     fitted = run[0]
     loaded = Fitted(safetensors.numpy.load(safetensors.numpy.save(fitted.tensors)), fitted.facts)
-    ids = data.split("test").ids
+    ids = data.usable_split("test").ids
     logits = method.predict(fitted, data, ids)
     np.testing.assert_array_equal(method.predict(loaded, data, ids), logits)
     np.testing.assert_allclose(method.predict(loaded, data, ids[5:9]), logits[5:9], atol=1e-4)
     cold = replace(method, warmup_epochs=0)
     assert not np.allclose(cold.predict(loaded, data, ids), logits, atol=1e-2)
-    right = (logits.argmax(axis=1) == data.split("test").labels).mean()
+    right = (logits.argmax(axis=1) == data.usable_split("test").labels).sum() / len(data.split("test").ids)
     (value,) = [
         m.value
         for m in method.evaluate(loaded, data)
@@ -175,11 +220,12 @@ def test_segments_drop_out_in_the_warm_up(run, method, data):
     assert not np.array_equal(dropping.tensors[name], run[0].tensors[name])
 
 
-def test_the_classifier_it_starts_from_is_a_stage(method):
-    assert method.stages(CARD, SEED)["classifier"] == method.stages(CARD, SEED)["features"].classifier
-    assert "classifier" not in replace(method, warmup_epochs=0).stages(CARD, SEED)
+def test_the_classifier_it_starts_from_is_a_stage(method, data):
+    stages = method.stages(data.card, SEED)
+    assert stages["classifier"] == stages["features"].classifier
+    assert "classifier" not in replace(method, warmup_epochs=0).stages(data.card, SEED)
     frozen = replace(method, recipe=None, backbone=SmallCnn(checkpoint="somewhere"))
-    assert "classifier" not in frozen.stages(CARD, SEED)
+    assert "classifier" not in frozen.stages(data.card, SEED)
 
 
 def test_what_is_no_crop_of_its_own_cannot_be_warmed_up(method):

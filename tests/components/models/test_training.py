@@ -7,11 +7,12 @@ from scipy.spatial.transform import Rotation
 from components.card import Card
 from components.data import Data
 from components.identity import rng
-from components.images import DataError, ImageIndex
+from components.images import DataError, ImageIndex, decode
+from components.models import training
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.backbones.timm import Timm
 from components.models.backbones.torchvision import Torchvision
-from components.models.network import dump_tensors
+from components.models.network import dump_tensors, to_pixels
 from components.models.training import _batches, augmented, hue_rotations, predict, readable, train_classifier
 from components.recipe import Recipe
 
@@ -106,6 +107,36 @@ def test_unreadable_images_are_left_out(data):
     np.testing.assert_array_equal(labels, whole[1][keep])
     np.testing.assert_array_equal(groups, whole[2][keep])
     train(data, recipe=Recipe(epochs=1))
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_without_validation_images_there_is_no_accuracy_and_the_result_is_the_same(data, trainable):
+    recipe = Recipe(epochs=2, batch_size=16, trainable=trainable)
+    expected = dump_tensors(train(data, recipe=recipe)[0])
+    data.index.splits[data.index.splits == "val"] = "test"
+    with pytest.warns(UserWarning, match="no validation image can be read.*last epoch is the result"):
+        network, steps = train(data, recipe=recipe)
+    assert [set(metrics) for _, metrics in steps] == [{"loss"}] * 2
+    for name, value in dump_tensors(network).items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def test_for_a_head_alone_few_images_are_in_memory_and_each_is_decoded_once(data, monkeypatch):
+    """One of them cannot be read. What is trained is what the whole split's features would have given."""
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=1e-2, trainable="head")
+    path = data.index.root / f"{data.split('train').ids[4]}.png"
+    path.write_bytes(path.read_bytes()[:40])
+    expected = dump_tensors(train(data, recipe=recipe)[0])
+    events = []
+    monkeypatch.setattr(training, "IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr(training, "decode", lambda path: events.append(1) or decode(path))
+    monkeypatch.setattr(training, "to_pixels", lambda x, device: events.append(0) or to_pixels(x, device))
+    found = dump_tensors(train(data, recipe=recipe)[0])
+    assert sum(events) == 64 + 16
+    runs = "".join(map(str, events)).split("0")
+    assert max(map(len, runs)) <= 7 + 1, "with the one that cannot be read"
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_to_train_on_is_said(data):

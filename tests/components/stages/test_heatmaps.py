@@ -14,6 +14,7 @@ from components.models.attributions.lrp import Lrp
 from components.models.attributions.score_cam import ScoreCam
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.backbones.small_vit import SmallVit
+from components.models.backbones.torchvision import Torchvision
 from components.models.network import dump_tensors, load_tensors, to_pixels
 from components.recipe import Recipe
 from components.stage import Batch
@@ -110,11 +111,19 @@ def test_a_logit_that_is_not_finite_fails():
 
 
 def test_a_network_that_it_cannot_explain_is_refused_before_any_image():
+    mobile = Torchvision(architecture="mobilenet_v3_small")
+    classifier = Classifier(backbone=mobile, recipe=Recipe(), n_classes=3, image_size=SIDE, seed=0)
+    stage = Heatmaps(backbone=mobile, classifier=classifier, image_size=SIDE, attribution=Lrp())
+    with pytest.raises(ValueError, match=r"^lrp has no rule for [^\n]*$"):
+        stage.load({"classifier": dump_tensors(mobile.build(3, SIDE, seed=0))}, "cpu")
+
+
+def test_passes_of_a_transformer_that_is_written_out_are_counted_too():
     vit = SmallVit(width=16)
     classifier = Classifier(backbone=vit, recipe=Recipe(), n_classes=3, image_size=SIDE, seed=0)
-    stage = Heatmaps(backbone=vit, classifier=classifier, image_size=SIDE, attribution=Lrp())
-    with pytest.raises(ValueError, match="lrp has no rule for"):
-        stage.load({"classifier": dump_tensors(vit.build(3, SIDE, seed=0))}, "cpu")
+    knobs = {"backbone": vit, "classifier": classifier, "image_size": SIDE}
+    found = run(Heatmaps(**knobs, attribution=Lrp()), vit.build(3, SIDE, seed=0))
+    assert found.model_inputs == 3 * 2
 
 
 def test_it_computes_in_single_precision_whatever_the_backbones():

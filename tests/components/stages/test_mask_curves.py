@@ -12,7 +12,8 @@ from components.models.segmenters.slic import Slic
 from components.stage import Batch, ColumnStage, ImageRecord, fixed_size_lists
 from components.stages.mask_curves import MaskCurves
 from components.stages.segments import Segments
-from tests.planted_classifier import Red
+from grid.stage_worker import run_rows
+from tests.planted_classifier import Overflowing, Red
 
 SIDE = 20
 RED, GREEN = (255, 0, 0), (0, 200, 0)
@@ -131,23 +132,43 @@ def test_heatmaps_rank_masks_by_the_mean_heat_inside():
     assert set(kept[0]["order"]) == {0, 1}, "the largest two, the earlier of equal ones"
 
 
-def test_a_mask_outside_of_the_square_comes_last():
+def test_a_mask_outside_of_the_square_takes_no_part():
     """A wide image, of which the square shows the middle."""
     wide = np.zeros((3, SIDE, 3 * SIDE), bool)
     wide[0, :, :5], wide[1, :, 25:30], wide[2, :, 30:40] = True, True, True
     heat = np.full((1, SIDE * SIDE), -1, np.float16)
-    told = [ImageRecord(0, Path("none"))]
-    inputs = {
-        "segments": segments_of([wide]),
-        "ranking": pa.table({"heatmap": fixed_size_lists(heat)}),
-    }
-    picture = image_of(blank())
-    rows = stage(frame="center_crop").load({}, "cpu")(
-        Batch(told, [picture], inputs, sizes=[(SIDE, 3 * SIDE)])
+    segments = segments_of([wide])
+    heated = {"segments": segments, "ranking": pa.table({"heatmap": fixed_size_lists(heat)})}
+
+    def order(inputs, **knobs):
+        batch = Batch([ImageRecord(0, Path("none"))], [image_of(blank())], inputs, sizes=[(SIDE, 3 * SIDE)])
+        rows = stage(frame="center_crop", **knobs).load({}, "cpu")(batch)
+        (row,) = pa.table(rows.columns).to_pylist()
+        return row["order"], row["areas"]
+
+    assert order(heated) == ([1, 2], pytest.approx([0, 0.25, 0.75]))
+    area = order({"segments": segments}, ranking=None, control="area")
+    assert area == ([2, 1], pytest.approx([0, 0.5, 0.75]))
+    assert sorted(order({"segments": segments}, ranking=None, control="random")[0]) == [1, 2]
+
+
+def test_an_image_with_a_probability_that_is_not_finite_fails_alone():
+    """White overflows its logit, other colours do not."""
+    images = [image_of(blank()), np.full((SIDE, SIDE, 3), 255, np.uint8)]
+    told = [ImageRecord(number, Path("none")) for number in range(2)]
+    inputs = {"segments": segments_of([MASKS, MASKS])}
+    curves = MaskCurves(
+        backbone=Overflowing(),
+        classifier=None,
+        image_size=SIDE,
+        segments=Segments(segmenter=Slic()),
+        ranking=None,
+        control="area",
     )
-    (row,) = pa.table(rows.columns).to_pylist()
-    assert row["order"] == [1, 2, 0]
-    assert row["areas"] == pytest.approx([0, 0.25, 0.75, 0.75])
+    outcome = run_rows(curves.load({}, "cpu"), Batch(told, images, inputs))
+    assert outcome.errors == [None, "ValueError: a probability is not finite"]
+    (insertion,) = outcome.columns["insertion"].to_pylist()
+    assert len(insertion) == 6
 
 
 def test_controls_take_every_mask_once():
@@ -192,7 +213,7 @@ def test_many_masks_of_many_images_share_their_forward_passes(monkeypatch):
     monkeypatch.setattr(
         masked_images,
         "_forward",
-        lambda network, pictures: sizes.append(sum(len(p) for p in pictures)) or forward(network, pictures),
+        lambda network, pictures: sizes.append(len(pictures)) or forward(network, pictures),
     )
     stream = np.random.default_rng(0)
     counts = [400, 1, 0, 30]
@@ -200,7 +221,8 @@ def test_many_masks_of_many_images_share_their_forward_passes(monkeypatch):
     rows, passes = run([image_of(blank())] * 4, masks, by_value(*(list(stream.random(n)) for n in counts)))
     assert [len(row["insertion"]) for row in rows] == [401, 2, 1, 31]
     assert passes == sum(sizes) == 2 * (401 + 2 + 1 + 31)
-    assert all(size == masked_images.AT_ONCE["cpu"] for size in sizes[:-1])
+    assert len(sizes) == -(-passes // masked_images.AT_ONCE["cpu"])
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_a_ranking_or_a_control():

@@ -12,11 +12,13 @@ from zennit.torchvision import ResNetCanonizer
 from components.models.attributions.lrp import Lrp
 from components.models.backbone import CENTRED
 from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.small_vit import SmallVit
 from components.models.backbones.timm import Timm
 from components.models.backbones.torchvision import Torchvision
 from components.models.explained_network import ExplainedNetwork
 from components.models.network import Network
+from components.models.vit_parts import parts_of
+from tests.components.models.test_attnlrp import changed_forward
+from tests.random_vit import FORMS, in_precision, random_pixels, random_vit, timm_of
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
 
@@ -63,14 +65,51 @@ def test_most_of_the_logit_comes_back_through_real_layers(explained):
     assert ((found / logits - 1).abs() < 0.5).all(), (found, logits)
 
 
+@pytest.mark.parametrize("reduction", ["signed", "relu", "abs"])
+@pytest.mark.parametrize("form", [*FORMS, "small_vit"])
+def test_of_a_transformer_it_is_attnlrp_by_changed_autograd(form, reduction):
+    """Achtibat et al.: with rules as changes to torch's own operations, on timm's forward."""
+    network = random_vit(form, dtype=torch.float64)
+    pixels, labels = random_pixels(), np.array([1, 4, 0])
+    tokens = parts_of(network).embed(pixels).detach().requires_grad_()
+    logits = changed_forward(network, tokens, "uniform", form)
+    (gradient,) = torch.autograd.grad(logits[range(3), labels].sum(), tokens)
+    relevance = (gradient * tokens.detach()).sum(-1)[:, timm_of(network).num_prefix_tokens :].view(3, 4, 4)
+    part = {"signed": relevance, "relu": relevance.clamp(min=0), "abs": relevance.abs()}[reduction]
+    expected = zoom_bilinear(part.numpy(), 4)
+    assert (relevance < 0).any()
+    images = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
+    single = in_precision(network, torch.float32)
+    found = Lrp(reduction=reduction).explain(single, images, labels)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def zoom_bilinear(cells, factor):
+    """Maps (B, g, g) by linear interpolation between the cells' centres, constant beyond them."""
+    side = cells.shape[1]
+    centres = (np.arange(side) + 0.5) * factor - 0.5
+    weights = np.stack([np.interp(np.arange(side * factor), centres, row) for row in np.eye(side)], axis=1)
+    return weights @ cells @ weights.T
+
+
+def test_a_transformer_with_an_activation_without_rule_is_refused_in_one_line():
+    network = in_precision(random_vit(act_layer=nn.SiLU), torch.float32)
+    for call in (
+        Lrp().check,
+        lambda x: Lrp().explain(x, np.zeros((1, 16, 16, 3), np.uint8), np.zeros(1, int)),
+    ):
+        with pytest.raises(ValueError, match=r"^lrp has no rule for [^\n]*activation SiLU[^\n]*$"):
+            call(network)
+
+
 @pytest.mark.parametrize(
     ("backbone", "layer"),
     [
-        (SmallVit(), "VisionTransformer"),
-        (Timm(architecture="test_vit"), "Attention"),
         (Torchvision(architecture="mobilenet_v2"), "InvertedResidual"),
+        (Timm(architecture="test_convnext"), "ConvNeXtBlock"),
     ],
-    ids=["small_vit", "vit", "mobilenet"],
+    ids=["mobilenet", "convnext"],
 )
 def test_what_it_has_no_rules_for_is_refused_in_one_line(backbone, layer):
     """Sums of two paths above all: each would get all of the relevance."""
