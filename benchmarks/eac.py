@@ -1,36 +1,36 @@
 """EAC: CPU seconds of one thread for one image, against the official steps, and the estimators' errors.
 
 ResNet-50 with random weights and calibrated batch norms, a photograph in SLIC segments; both sides get the
-same masks, coalitions, surrogate's start and batches. Forwards of both sides and the official values are
-timed on a few coalitions and masks and scaled. Then every estimator's error against exact enumeration.
-`python -m benchmarks.eac`: about five minutes.
+same masks, coalitions, surrogate's start and batches, in turn, in one process with the allocator that keeps
+large temporaries; medians of REPEATS rounds. Forwards of both sides and the official surrogate and values are
+timed on a part of the coalitions, epochs and masks, and scaled. The official steps run in large batches, as
+they are; beside them their forwards in batches of our size, and ours without the making of pictures.
+Then each estimator's error against exact enumeration (`eac_estimators`), and how many forwards the classifier
+needs at equal error (`eac_forwards`).
+`python -m benchmarks.eac [FOLDER]`: about six minutes; with a folder, plots go there.
 """
 
 import copy
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import eac_estimators, eac_forwards
+from benchmarks.eac_timing import interleaved
 from benchmarks.sparse_layer import ENVIRONMENT
 
-COALITIONS, TIMED, EPOCHS, TIMED_EPOCHS, SAMPLES, TIMED_MASKS = 2500, 200, 50, 5, 50_000, 2
-PLAYERS = 20  # of exact enumeration
-BUDGETS = (512, 2048, 8192, 50_000)
-SEEDS = 3
+COALITIONS, EPOCHS, SAMPLES = 2500, 50, 50_000
+REPEATS = 3
+OFFICIAL_BATCH, OUR_BATCH = 200, 16  # the official one is 500: 200 take less memory
+TIMED, TIMED_EPOCHS, TIMED_MASKS = 64, 5, 1
+PLANTED = 20  # masks that count
 HEAD_SCALE = 3.0  # of the random last layer: then its rows are as long as those of a trained ResNet-50
-Result = TypeVar("Result")
-
-
-def timed(work: Callable[[], Result]) -> tuple[float, Result]:
-    start = time.process_time()
-    result = work()
-    return time.process_time() - start, result
 
 
 def world() -> tuple[Any, NDArray[np.uint8], NDArray[np.bool_]]:
@@ -60,7 +60,7 @@ def world() -> tuple[Any, NDArray[np.uint8], NDArray[np.bool_]]:
     return network.eval(), image, masks
 
 
-def measure() -> None:
+def measure(folder: str = "") -> None:
     """Prints the comparison."""
     import torch
 
@@ -73,9 +73,19 @@ def measure() -> None:
     valued = mask_values(network.head, game, n, label)
     official, ours = (sum(part) for part in zip(forward, fitted, valued, strict=True))
     print(
-        f"  {n} masks, whole without segmenter: {official:.0f} s, ours {ours:.1f} s: {official / ours:.2f} x"
+        f"  {n} masks, whole without segmenter: {official:.0f} s, ours {ours:.1f} s: {official / ours:.2f} x",
+        flush=True,
     )
-    estimators(game)
+    place = Path(folder) if folder else None
+    eac_estimators.measure(game, place)
+    per_forward = forward[1] / COALITIONS
+    for name, (enough, beside) in eac_forwards.measure(place, per_forward).items():
+        asked = f"  {name}, at the error of EAC's way with {COALITIONS} forwards, the Gaussian process"
+        if np.isinf(enough):
+            print(f"{asked} needs more")
+            continue
+        ours = enough * per_forward + beside
+        print(f"{asked} with {enough:.0f}: {official:.0f} s, ours {ours:.1f} s: {official / ours:.1f} x")
 
 
 def forwards(
@@ -88,33 +98,55 @@ def forwards(
     from components.models.batch_norm_folding import folded
     from components.models.masked_images import MaskedImage, probabilities, regions, shown_regions
 
-    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    region, members = regions(masks)
-    whole = MaskedImage(image, np.zeros_like(image), region, np.ones((1, len(members)), bool))
-    label = int(next(probabilities(network, [whole], "cpu")).argmax())
-    some = coalitions[:TIMED]
-    official, expected = timed(
-        lambda: eac_official.masked_probabilities(
-            lambda x: plain.head(plain.pool(plain.trunk(x))), image, masks, some, label
-        )
-    )
+    contiguous = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     network = folded(network.ready("cpu", torch.float32), 224)
+    region, members = regions(masks)
 
-    def shown() -> NDArray[np.float32]:
-        region, members = regions(masks)
-        picture = MaskedImage(image, np.zeros_like(image), region, shown_regions(some, members))
-        return next(probabilities(network, [picture], "cpu"))[:, label]
+    def shown(rows: NDArray[np.bool_]) -> NDArray[np.float32]:
+        picture = MaskedImage(image, np.zeros_like(image), region, rows)
+        return next(probabilities(network, [picture], "cpu"))
 
-    ours, found = timed(shown)
-    gap = np.abs(found - expected.numpy()).max()
-    scale = COALITIONS / TIMED
+    label = int(shown(np.ones((1, len(members)), bool))[0].argmax())
+
+    def official(m: int, batch_size: int) -> NDArray[np.float32]:
+        def model(x: torch.Tensor) -> torch.Tensor:
+            return contiguous.head(contiguous.pool(contiguous.trunk(x)))  # type: ignore[no-any-return]
+
+        found = eac_official.masked_probabilities(model, image, masks, coalitions[:m], label, batch_size)
+        return found.numpy()
+
+    def ours() -> NDArray[np.float32]:
+        return shown(shown_regions(coalitions[:TIMED], members))[:, label]
+
+    normalised = torch.randn(OUR_BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for _ in range(TIMED // OUR_BATCH):
+                network.head(network.pool(network.trunk(normalised)))
+
+    found = ours()
+    gap = np.abs(found - official(TIMED, OUR_BATCH)).max()
+    spent = interleaved(
+        {
+            "official": lambda: official(OFFICIAL_BATCH, OFFICIAL_BATCH),
+            "small": lambda: official(TIMED, OUR_BATCH),
+            "ours": ours,
+            "bare": bare,
+        },
+        REPEATS,
+    )
+    counts = {"official": OFFICIAL_BATCH}
+    each = {way: median(seconds) / counts.get(way, TIMED) for way, seconds in spent.items()}
+    official_ms, small_ms, our_ms, bare_ms = (1e3 * each[way] for way in spent)
     print(
-        f"  {COALITIONS} masked forwards (scaled from {TIMED}): {official * scale:.0f} s, ours"
-        f" {ours * scale:.0f} s: {official / ours:.2f} x; largest difference of a probability {gap:.1e}"
-        f" (sd {found.std():.2f})",
+        f"  a masked forward: official {official_ms:.1f} ms in batches of {OFFICIAL_BATCH}, {small_ms:.1f} ms"
+        f" of {OUR_BATCH}; ours {our_ms:.1f} ms of {OUR_BATCH}, the network alone {bare_ms:.1f} ms:"
+        f" {official_ms / our_ms:.2f} x, at equal batches {small_ms / our_ms:.2f} x; largest difference of a"
+        f" probability {gap:.1e} (sd {found.std():.2f})",
         flush=True,
     )
-    return (official * scale, ours * scale), label
+    return (each["official"] * COALITIONS, each["ours"] * COALITIONS), label
 
 
 def surrogates(head: Any, coalitions: NDArray[np.bool_], label: int) -> tuple[tuple[float, float], Any]:
@@ -128,7 +160,7 @@ def surrogates(head: Any, coalitions: NDArray[np.bool_], label: int) -> tuple[tu
 
     n = coalitions.shape[1]
     bits = coalitions[n:]
-    score = 6 * bits[:, 0] * bits[:, 1] + bits[:, 2:PLAYERS] @ np.linspace(2, -0.5, PLAYERS - 2) - 10
+    score = 6 * bits[:, 0] * bits[:, 1] + bits[:, 2:PLANTED] @ np.linspace(2, -0.5, PLANTED - 2) - 10
     wanted = (1 / (1 + np.exp(-score))).astype(np.float32)
     own = Head(head.weight.detach(), head.bias.detach())
     stream = np.random.default_rng(0)
@@ -140,20 +172,27 @@ def surrogates(head: Any, coalitions: NDArray[np.bool_], label: int) -> tuple[tu
         ]
         for _ in range(TIMED_EPOCHS)
     ]
-    plain = eac_official.surrogate(copy.deepcopy(head), start)
-    official, _ = timed(lambda: eac_official.train(plain, bits, torch.from_numpy(wanted), label, orders))
-    short = fit_surrogate(bits, wanted, own, label, Surrogate(epochs=TIMED_EPOCHS), np.random.default_rng(0))
+
+    def official() -> Any:
+        plain = eac_official.surrogate(copy.deepcopy(head), start)
+        eac_official.train(plain, bits, torch.from_numpy(wanted), label, orders)
+        return plain
+
+    def ours(epochs: int) -> Any:
+        return fit_surrogate(bits, wanted, own, label, Surrogate(epochs=epochs), np.random.default_rng(0))
+
+    trained = official()
     with torch.no_grad():
-        expected = plain(torch.from_numpy(bits).float()).softmax(1)[:, label].numpy()
-    gap = np.abs(short(bits) - expected).max()
-    ours, game = timed(lambda: fit_surrogate(bits, wanted, own, label, Surrogate(), np.random.default_rng(0)))
-    official *= EPOCHS / TIMED_EPOCHS
+        expected = trained(torch.from_numpy(bits).float()).softmax(1)[:, label].numpy()
+    gap = np.abs(ours(TIMED_EPOCHS)(bits) - expected).max()
+    spent = interleaved({"official": official, "ours": lambda: ours(EPOCHS)}, REPEATS)
+    theirs, mine = median(spent["official"]) * EPOCHS / TIMED_EPOCHS, median(spent["ours"])
     print(
-        f"  surrogate, {EPOCHS} epochs (official scaled from {TIMED_EPOCHS}): {official:.1f} s, ours"
-        f" {ours:.2f} s: {official / ours:.1f} x; largest difference after {TIMED_EPOCHS} epochs {gap:.1e}",
+        f"  surrogate, {EPOCHS} epochs (official scaled from {TIMED_EPOCHS}): {theirs:.1f} s, ours"
+        f" {mine:.2f} s: {theirs / mine:.1f} x; largest difference after {TIMED_EPOCHS} epochs {gap:.1e}",
         flush=True,
     )
-    return (official, ours), game
+    return (theirs, mine), ours(EPOCHS)
 
 
 def mask_values(head: Any, game: Any, n: int, label: int) -> tuple[float, float]:
@@ -165,75 +204,33 @@ def mask_values(head: Any, game: Any, n: int, label: int) -> tuple[float, float]
 
     start = torch.zeros(head.in_features, n + 1)
     plain = eac_official.surrogate(copy.deepcopy(head), start)  # what it costs does not depend on its weights
-    official, _ = timed(lambda: eac_official.values(plain, n, label, range(TIMED_MASKS)))
-    official *= n / TIMED_MASKS
     stream = np.random.default_rng(0)
-    same, _ = timed(lambda: shapley.shared(game, n, "banzhaf", SAMPLES, stream))
-    ours, _ = timed(lambda: shapley.shared(game, n, "banzhaf", 8192, stream, "sobol"))
+    spent = interleaved(
+        {
+            "official": lambda: eac_official.values(plain, n, label, range(TIMED_MASKS)),
+            "blocks": lambda: eac_official.values(plain, n, label, range(TIMED_MASKS), block=5000),
+            "same": lambda: shapley.shared(game, n, "banzhaf", SAMPLES, stream),
+            "ours": lambda: shapley.shared(game, n, "banzhaf", 8192, stream, "sobol"),
+        },
+        REPEATS,
+    )
+    each = {way: median(seconds) for way, seconds in spent.items()}
+    official, blocks = each["official"] * n / TIMED_MASKS, each["blocks"] * n / TIMED_MASKS
     print(
-        f"  values of {n} masks, {SAMPLES} samples (official scaled from {TIMED_MASKS} masks):"
-        f" {official:.0f} s, shared {same:.3f} s: {official / same:.0f} x; by default (Sobol, 8192)"
-        f" {ours:.3f} s: {official / ours:.0f} x",
+        f"  values of {n} masks, {SAMPLES} samples (official scaled from {TIMED_MASKS}): {official:.0f} s"
+        f" ({blocks:.0f} s in blocks of 5000), shared {each['same']:.3f} s: {official / each['same']:.0f} x"
+        f" ({blocks / each['same']:.0f} x); by default (Sobol, 8192) {each['ours']:.3f} s:"
+        f" {official / each['ours']:.0f} x",
         flush=True,
     )
-    return official, ours
+    return official, each["ours"]
 
 
-def estimators(game: Any) -> None:
-    """The error of each estimator against exact enumeration by its seconds; the official one is run on the
-    game as we evaluate it."""
-    from components import shapley
-    from components.models.surrogate import SoftmaxGame
-
-    game = SoftmaxGame(game._weight[:PLAYERS].T, game._bias, game._label)
-    for value in ("banzhaf", "shapley"):
-        seconds, truth = timed(lambda v=value: shapley.exact(game, PLAYERS, v))  # type: ignore[misc]
-        print(f"  {value} of {PLAYERS} masks, exact {seconds:.1f} s, largest {np.abs(truth).max():.3f}")
-        for name, estimate in ways(game, value):
-            errors, spent = [], 0.0
-            for seed in range(SEEDS):
-                seconds, found = timed(lambda e=estimate, s=seed: e(np.random.default_rng(s)))  # type: ignore[misc]
-                errors.append(found - truth)
-                spent += seconds / SEEDS
-            rmse = float(np.sqrt(np.mean(np.square(errors))))
-            print(
-                f"    {name:22s} {spent:7.4f} s  rmse {rmse:.1e}  rmse x sqrt(s) {rmse * spent**0.5:.1e}",
-                flush=True,
-            )
-
-
-def ways(game: Any, value: Any) -> list[tuple[str, Callable[[np.random.Generator], NDArray[np.float64]]]]:
-    """Estimators by name and number of samples."""
-    from components import shapley
-
-    found: list[tuple[str, Callable[[np.random.Generator], NDArray[np.float64]]]] = [
-        (f"{how} {m}", lambda stream, m=m, how=how: shapley.shared(game, PLAYERS, value, m, stream, how))  # type: ignore[misc]
-        for how in ("independent", "antithetic", "sobol")
-        for m in BUDGETS
-    ]
-    found += [
-        (f"kernel {m}", lambda stream, m=m: shapley.kernel(game, PLAYERS, value, m, stream))  # type: ignore[misc]
-        for m in BUDGETS
-    ]
-    if value == "shapley":
-        return [
-            *found,
-            *(
-                (f"permutation {m}", lambda stream, m=m: shapley.permutation(game, PLAYERS, m, stream))  # type: ignore[misc]
-                for m in (100, 1000, 2500)
-            ),
-        ]
-    return [
-        *found,
-        ("official 50000", lambda stream: shapley.official(game, PLAYERS, value, SAMPLES, stream)),
-    ]
-
-
-def main() -> None:
+def main(folder: str = "") -> None:
     """Measures in a process of its own, which starts with the allocator's settings."""
-    command = "from benchmarks.eac import measure; measure()"
+    command = f"from benchmarks.eac import measure; measure({folder!r})"
     subprocess.run([sys.executable, "-c", command], env={**os.environ, **ENVIRONMENT}, check=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2])

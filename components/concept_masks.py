@@ -159,12 +159,13 @@ def check_concepts(
     """Both checks, on these images of classes `labels` (n,). A concept is kept if it passes both; one whose
     overlap with the object is nowhere known passes the second, as with `min_coverage` 0 all do."""
     listed = listed_concepts(data)
+    known_objects = min_coverage > 0 or data.card.masks is not None  # else no stage has looked for them
     occurrence, coverage = (np.full(listed.shape, np.nan) for _ in range(2))
     for label in np.unique(labels):
         members = ids[labels == label]
         overlaps: dict[int, list[float]] = {}
         for image_id, found in zip(members, image_concepts(data, members, rules), strict=True):
-            truth = object_mask(data, int(image_id), rules, int(label)) if min_coverage > 0 else None
+            truth = object_mask(data, int(image_id), rules, int(label)) if known_objects else None
             for concept, run in found.runs.items():
                 if listed[label, concept]:
                     overlaps.setdefault(concept, []).append(_overlap(run, truth, found.size))

@@ -22,6 +22,11 @@ KEEP_WORKERS = {  # between pipelines: starting a Python with Ray in it takes lo
     "idle_worker_killing_time_threshold_ms": 600_000,
 }
 IO_CPUS = 0.25  # of a task that reads or writes; a pool must leave room for at least one
+ALLOCATOR = {  # of workers: else glibc gives large blocks back at once, and models pay for page faults
+    "MALLOC_MMAP_THRESHOLD_": "8589934592",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 ENVIRONMENT = ("CONCEPTGRID_", "MALLOC_", "AWS_", "HF_", "OMP_")  # prefixes that workers get too
 
 
@@ -51,9 +56,12 @@ def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
 
 
 def _runtime_env(joins: bool) -> dict[str, Any]:
-    """What workers get: the commit, this process's places, and, on a cluster, the repository. A Ray job has
-    given them all but perhaps the commit, and would refuse a second value."""
+    """What workers get: the commit, the allocator's settings where none are stated, this process's places,
+    and, on a cluster, the repository. A Ray job has given them all but perhaps the first two, and would
+    refuse a second value."""
     variables = {} if COMMIT in os.environ and in_ray_job() else {COMMIT: json.dumps(stated_commit())}
+    if not any(name.startswith("MALLOC_") for name in os.environ):
+        variables |= ALLOCATOR
     if in_ray_job():
         return {"env_vars": variables}
     variables |= {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT) and k != COMMIT}

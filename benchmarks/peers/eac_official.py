@@ -54,9 +54,9 @@ def train(
 
 
 def values(
-    model: nn.Sequential, n: int, label: int, concepts: range, samples: int = 50_000, block: int = 5000
+    model: nn.Sequential, n: int, label: int, concepts: range, samples: int = 50_000, block: int = 50_000
 ) -> NDArray[np.float64]:
-    """Step 7, of some of the n masks."""
+    """Step 7, of some of the n masks: all samples of a mask are one batch, unless `block` is smaller."""
     stream = np.random.default_rng(0)
     found = []
     with torch.no_grad():

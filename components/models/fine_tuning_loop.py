@@ -71,8 +71,8 @@ def fine_tune(
     the method's guidance and lambda_cls times its term for the class; crops and mirroring are drawn anew for
     each image in each epoch.
 
-    Raises FloatingPointError with the step when the loss stops being finite; DataError without an image to
-    train on, or to select weights by.
+    Raises FloatingPointError with the step when the loss of a batch or of the held-out images stops being
+    finite; DataError without an image to train on, or to select weights by.
     """
     for images, purpose in ((train, "train on"), (held_out, "select weights by")):
         if len(images.ids) == 0:
@@ -99,6 +99,8 @@ def fine_tune(
             step += 1
         schedule.step()
         loss = _mean_loss(method, network, start, held_out, image_size)
+        if not np.isfinite(loss):  # the last step's gradients were no numbers, though its loss was one
+            raise FloatingPointError(f"held-out loss is {loss} after step {step - 1}")
         if loss < lowest:
             lowest, best_epoch, best = loss, epoch, dump_tensors(network)
         names = ("loss", "guidance_loss", "classification_loss", "label_disagreement")
@@ -148,15 +150,14 @@ def _batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
 def _mean_loss(
     method: "FineTuned", network: Network, start: Network, images: GuidedImages, image_size: int
 ) -> float:
-    """The total loss on images that are not augmented; infinite where it is no number."""
+    """The total loss on images that are not augmented."""
     total = 0.0
     for rows in _batches(np.arange(len(images.ids)), method.batch_size):
         total += (
             len(rows)
             * _losses(method, network, start, _batch(images, rows, image_size, network)).total.item()
         )
-    mean = total / len(images.ids)
-    return mean if np.isfinite(mean) else float("inf")
+    return total / len(images.ids)
 
 
 def _disagreement(network: Network, images: GuidedImages, image_size: int) -> float:

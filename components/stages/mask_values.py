@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from components.models.network import Network
     from components.models.surrogate import Head, SoftmaxGame
 
-Estimator = Literal["sobol", "shared", "official", "permutation", "kernel", "exact"]
+Estimator = Literal["sobol", "shared", "official", "permutation", "kernel", "exact", "gaussian_process"]
 LEAST_HELD_OUT = 3  # coalitions that a share of explained variance can be told of
 
 
@@ -35,13 +35,14 @@ class MaskValues(ColumnStage):
     LEAST_HELD_OUT of them, and where they do not vary.
 
     surrogate: the game whose values are estimated, trained on the coalitions but for the first n (E1 step 6),
-    which are held out, unless the image has all 2^n; null: the values directly, by regression on the
-    classifier's probabilities;
+    which are held out, unless the image has all 2^n; null: the values directly, from the classifier's
+    probabilities;
     value: `banzhaf`, which EAC's code estimates, or `shapley` (E2); Shapley values rest on the smallest and
     largest coalitions, so without surrogate they need coalitions of uniform sizes, or all of them;
     estimator: see `components.shapley`; `sobol` is `shared` with a Sobol sequence, which needs a tenth of the
     samples or less; `exact` refuses images with more than 20 masks, `permutation` knows Shapley values only,
-    and without surrogate it must be `kernel`;
+    and without surrogate it must be `kernel`, a regression, or `gaussian_process`, which needs fewer
+    coalitions than all else (its time grows with their cube: at most a few thousand);
     n_samples: coalitions; `official`: for each mask; `permutation`: orders of the masks; with `sobol` a power
     of two is best.
 
@@ -117,9 +118,11 @@ class MaskValues(ColumnStage):
             return np.zeros(0), None
         bits, worth = stored_bits(row["bits"], n), np.asarray(row["probabilities"], np.float64)
         if head is None:
+            ends = np.array([row["empty"], row["union"]], np.float64)
+            if self.estimator == "gaussian_process":
+                return shapley.gaussian_process(bits, worth, ends, self.value), None
             sizes = "bernoulli" if self.coalitions.complete(n) else self.coalitions.sizes
             weight = shapley.regression_weights(bits, self.value, sizes)
-            ends = np.array([row["empty"], row["union"]], np.float64)
             return shapley.regression(bits, worth, weight, ends, self.value), None
         held_out = 0 if self.coalitions.complete(n) else n
         if len(bits) <= held_out:
@@ -154,12 +157,16 @@ class MaskValues(ColumnStage):
                 return shapley.shared(game, n, self.value, self.n_samples, stream)
             case "sobol":
                 return shapley.shared(game, n, self.value, self.n_samples, stream, "sobol")
+            case "gaussian_process":
+                raise AssertionError("check_estimator refuses it beside a surrogate")
 
 
 def check_estimator(surrogate: Surrogate | None, value: Value, estimator: Estimator) -> None:
     """Raises ValueError for what does not go together."""
-    if surrogate is None and estimator != "kernel":
-        raise ValueError(f"without surrogate, estimator must be kernel, not {estimator}")
+    if surrogate is None and estimator not in ("kernel", "gaussian_process"):
+        raise ValueError(f"without surrogate, estimator must be kernel or gaussian_process, not {estimator}")
+    if surrogate is not None and estimator == "gaussian_process":
+        raise ValueError("estimator: gaussian_process values the classifier itself; surrogate must be null")
     if estimator == "permutation" and value != "shapley":
         raise ValueError("estimator: permutation estimates Shapley values; value must be shapley")
 

@@ -132,6 +132,9 @@ def test_concepts_that_are_rare_or_beside_the_object_are_dropped(world):
     assert 0 < checks.kept.sum() < LISTED.sum()
     loose = check_concepts(world.data, ids, labels, rules, 0.0, 0.0)
     np.testing.assert_array_equal(loose.kept, LISTED)
+    np.testing.assert_array_equal(
+        loose.coverage, checks.coverage
+    )  # for the table, though nothing is dropped by it
 
 
 def test_the_table_names_every_listed_concept_that_was_checked(world):

@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 from components import shapley
-from components.shapley import Game, chosen, draw, every_coalition, exact, regression, regression_weights
+from components.shapley import (
+    Game,
+    chosen,
+    draw,
+    every_coalition,
+    exact,
+    gaussian_process,
+    regression,
+    regression_weights,
+)
 
 VALUES = ("banzhaf", "shapley")
 BUDGET = 8192  # the default of the stage `mask_values`
@@ -173,6 +184,80 @@ def test_regression_on_all_coalitions_is_exact(n, value):
     np.testing.assert_allclose(
         found, brute_force(worth, n, value) if n < 8 else exact(table_game(worth), n, value), atol=1e-9
     )
+
+
+def ends_of(game, n):
+    return game(np.array([[False] * n, [True] * n]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("value", VALUES)
+def test_gaussian_process_values_are_those_of_scikit_learns_mean_game(monkeypatch, value, n):
+    """Enumerated, for a rate that both are given: 3, so a length of sqrt(n / 6)."""
+    monkeypatch.setattr(shapley, "RATES", (3,))
+    stream, game = np.random.default_rng(4), smooth_game(n, 2)
+    bits, ends = draw(n, 40, "uniform", stream), ends_of(game, n)
+    found = gaussian_process(bits, game(bits), ends, value)
+    known = np.unique(np.r_[bits, [[False] * n, [True] * n]], axis=0)
+    kernel = RBF(np.sqrt(n / 6), length_scale_bounds="fixed")
+    ones = GaussianProcessRegressor(kernel, alpha=shapley.JITTER, optimizer=None).fit(
+        known, np.ones(len(known))
+    )
+    plain = GaussianProcessRegressor(kernel, alpha=shapley.JITTER, optimizer=None).fit(known, game(known))
+    level = plain.alpha_.sum() / ones.alpha_.sum()  # the constant that is most likely
+    mean = plain.fit(known, game(known) - level).predict(every_coalition(n)) + level
+    np.testing.assert_allclose(found, exact(table_game(mean), n, value), atol=1e-9)
+
+
+def test_gaussian_process_takes_the_rate_that_scikit_learn_finds_most_likely():
+    """Of two: with the others forbidden the values are the same. A smooth game and a rough one."""
+    for game, likely, other in ((smooth_game(8, 3), 1, 16), (table_game(random_worth(8, 0)), 16, 1)):
+        bits = draw(8, 100, "bernoulli", np.random.default_rng(0))
+        known = np.unique(np.r_[bits, [[False] * 8, [True] * 8]], axis=0)
+        y = game(known) - game(known).mean()
+        odds = {}
+        for rate in (likely, other):
+            kernel = ConstantKernel(y.var()) * RBF(np.sqrt(4 / rate), length_scale_bounds="fixed")
+            regressor = GaussianProcessRegressor(kernel, alpha=shapley.JITTER * y.var(), random_state=0)
+            odds[rate] = regressor.fit(known, y).log_marginal_likelihood_value_
+        assert odds[likely] > odds[other]
+        with pytest.MonkeyPatch.context() as patch:
+            found = []
+            for rates in ((1, 16), (likely,)):
+                patch.setattr(shapley, "RATES", rates)
+                found.append(gaussian_process(bits, game(bits), ends_of(game, 8), "banzhaf"))
+        np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_gaussian_process_on_all_coalitions_is_exact_and_on_few_nearer_than_regression(value):
+    game = smooth_game(10, 3)
+    truth, ends = exact(game, 10, value), ends_of(game, 10)
+    bits = every_coalition(10)
+    np.testing.assert_allclose(gaussian_process(bits, game(bits), ends, value), truth, atol=1e-4)
+    errors = []
+    for seed in range(5):
+        few = draw(10, 200, shapley.SIZES[value], np.random.default_rng(seed))
+        weight = regression_weights(few, value, shapley.SIZES[value])
+        errors.append(
+            [
+                gaussian_process(few, game(few), ends, value) - truth,
+                regression(few, game(few), weight, ends, value) - truth,
+            ]
+        )
+    process, plain = np.sqrt(np.mean(np.square(errors), axis=(0, 2)))
+    assert process < 0.85 * plain
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_gaussian_process_of_a_constant_game_and_of_400_players(value):
+    bits = draw(6, 50, "uniform", np.random.default_rng(0))
+    found = gaussian_process(bits, np.full(50, 0.3), np.full(2, 0.3), value)
+    np.testing.assert_allclose(found, 0, atol=1e-12)
+    bits = draw(400, 300, "uniform", np.random.default_rng(0))
+    found = gaussian_process(bits, bits[:, 0] + 0.0, np.array([0.0, 1.0]), value)
+    assert np.isfinite(found).all()
+    assert found.argmax() == 0
 
 
 @pytest.mark.parametrize("sizes", ["bernoulli", "uniform"])

@@ -99,6 +99,8 @@ ESTIMATORS = [
     ("exact", "shapley", ADAM),
     ("kernel", "banzhaf", None),
     ("kernel", "shapley", None),
+    ("gaussian_process", "banzhaf", None),
+    ("gaussian_process", "shapley", None),
 ]
 
 
@@ -253,8 +255,10 @@ def test_too_few_coalitions_are_refused(red_counts, planted):
 
 
 def test_what_does_not_go_together_is_refused():
-    with pytest.raises(ValueError, match="must be kernel, not sobol"):
+    with pytest.raises(ValueError, match="must be kernel or gaussian_process, not sobol"):
         mask_values(coalitions_of(), surrogate=None)
+    with pytest.raises(ValueError, match="surrogate must be null"):
+        check_estimator(Surrogate(), "banzhaf", "gaussian_process")
     with pytest.raises(ValueError, match="value must be shapley"):
         check_estimator(Surrogate(), "banzhaf", "permutation")
     with pytest.raises(ValueError, match="all_classes"):
