@@ -81,6 +81,16 @@ def test_a_mask_is_that_of_the_nearest_pixel_of_its_image(world):
     assert guided.masks.dtype == bool
 
 
+def test_what_a_mask_leaves_open_is_background(world, tmp_path):
+    """Pixels that the data set says to ignore, as the border of an object."""
+    _, data = world
+    labelled = np.zeros((40, 40), np.uint8)
+    labelled[10:20], labelled[20:25] = 1, 255
+    Image.fromarray(labelled).save(tmp_path / "masks/1.png")
+    guided = guided_by_objects(data)
+    np.testing.assert_array_equal(guided.masks[guided.ids.tolist().index(1)], labelled == 1)
+
+
 def test_an_image_and_its_mask_are_cut_and_mirrored_together():
     """The red channel is the mask, whatever is drawn."""
     stream = np.random.default_rng(1)

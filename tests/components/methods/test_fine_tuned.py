@@ -162,6 +162,13 @@ def test_a_loss_that_is_no_number_stops_with_its_step(data):
         fine_tune(method, start_network(method, data), *images_of(method, data), SIDE, 0, nothing)
 
 
+@pytest.mark.parametrize("kind", [Cft, Rrr])
+def test_a_learning_rate_that_is_far_too_high_ends_with_the_step(kind, data):
+    method = kind(**COMMON | {"learning_rate": 1e30, "epochs": 2})
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|-?inf) (at|after) step \d+$"):
+        fine_tune(method, start_network(method, data), *images_of(method, data), SIDE, 0, nothing)
+
+
 @pytest.fixture(scope="module")
 def fitted(data):
     """Of every method, its results."""
@@ -296,6 +303,8 @@ def test_controls_are_trained_on_the_images_of_the_concepts(tiny_clip, tmp_path)
     assert numbers["images_trained"] + numbers["images_held_out"] + dropped == 16
     assert dropped > 0
     assert len(drawn.trained) == 12
+    said = method.evaluate(fits["concepts"], data)
+    assert dropped == value(said, "masks_empty", "train") + value(said, "masks_too_large", "train")
     for fit in fits.values():
         np.testing.assert_array_equal(fit.tensors["trained_ids"], fits["concepts"].tensors["trained_ids"])
     shares = {source: fit.facts["numbers"]["mask_share"] for source, fit in fits.items()}
