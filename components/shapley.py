@@ -18,8 +18,8 @@ from scipy.special import gammaln
 Value = Literal["banzhaf", "shapley"]
 Sizes = Literal["bernoulli", "uniform"]  # each bit with chance 1/2, or with a chance drawn for each coalition
 # each coalition on its own; every second one the complement of the one before; the points of a scrambled
-# Sobol sequence (Owen 1997), which are spread so evenly that interactions of few players cancel. Its first bits
-# are a linear code, though: a few thousand bernoulli coalitions by it mistake interactions for single players
+# Sobol sequence (Owen 1997), which are spread so evenly that interactions of few players cancel. Its first
+# bits are a linear code, though: in a few thousand bernoulli coalitions interactions pass for single players
 Draw = Literal["independent", "antithetic", "sobol"]
 Choice = Literal["top", "top_k", "above_share"]
 Coalitions = NDArray[np.bool_]
