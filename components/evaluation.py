@@ -19,10 +19,14 @@ FAILED = -1  # prediction of an image that some stage could not process: always 
 
 def predictions_of(data: Data, ids: Ids, logits: Callable[[Ids], NDArray[np.float32]]) -> Ids:
     """Predicted classes int64 (n,): the arg max of `logits(usable ids)`, FAILED for the others."""
+    usable = ids[data.usable(ids)]
+    return with_failures(data, ids, logits(usable).argmax(axis=1) if len(usable) else usable)
+
+
+def with_failures(data: Data, ids: Ids, predicted: Ids) -> Ids:
+    """Predicted classes int64 (n,): those of the usable ids, FAILED for the others."""
     predictions = np.full(len(ids), FAILED, np.int64)
-    usable = data.usable(ids)
-    if usable.any():
-        predictions[usable] = logits(ids[usable]).argmax(axis=1)
+    predictions[data.usable(ids)] = predicted
     return predictions
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from components.card import Card
 from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, predictions_of
+from components.evaluation import accuracy_metrics, predictions_of, with_failures
 from components.method import LAST, Fitted, Method, Metric, Report
 from components.models.backbone import Backbone
 from components.models.backbones.small_cnn import SmallCnn
@@ -56,9 +56,12 @@ class TrainedClassifier(Method):
         for split in self.evaluated:
             ids = data.split(split).ids
             logits = partial(self.predict, fitted, data)
-            metrics += accuracy_metrics(data, split, predictions_of(data, ids, logits))
             if isinstance(data.index, ShiftedIndex):
-                metrics += set_metrics(data, split, ranked(data, data.usable_split(split).ids, logits))
+                rankings = ranked(data, data.usable_split(split).ids, logits)
+                predictions = with_failures(data, ids, rankings[:, 0, 0])
+                metrics += accuracy_metrics(data, split, predictions) + set_metrics(data, split, rankings)
+            else:
+                metrics += accuracy_metrics(data, split, predictions_of(data, ids, logits))
         return metrics
 
     @property

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from components.data import Data, Ids
-from components.evaluation import FAILED, accuracy_metrics
+from components.evaluation import accuracy_metrics, with_failures
 from components.heat import Heat, unframed
 from components.heatmap_scores import object_pointing_metrics, segmentation_metrics
 from components.images import blocks
@@ -38,8 +38,7 @@ def evaluate_fine_tuned(method: "FineTuned", fitted: Fitted, data: Data) -> list
     for split in ("val", "test"):
         ids = data.usable_split(split).ids
         for selection, rankings in _rankings(method, networks, data, ids).items():
-            predictions = np.full(len(data.split(split).ids), FAILED, np.int64)
-            predictions[data.usable(data.split(split).ids)] = rankings[:, 0, 0]
+            predictions = with_failures(data, data.split(split).ids, rankings[:, 0, 0])
             metrics += accuracy_metrics(data, split, predictions, selection)
             metrics += _by_training(data, split, predictions, fitted.tensors["classes"], selection)
             metrics += _top_accuracy(data, split, rankings, selection)
@@ -89,8 +88,8 @@ def _top_accuracy(data: Data, split: str, rankings: Rankings, selection: str) ->
 
 def _relevance_metrics(method: "FineTuned", network: Network, data: Data, selection: str) -> list[Metric]:
     """Of the maps of the predicted classes in the sample `explained`, where there are masks of objects: see
-    `segmentation_metrics` and `object_pointing_metrics`. Where images are there for
-    their masks alone, it is drawn from these, and they are squashed, as the protocol has it (B12)."""
+    `segmentation_metrics` and `object_pointing_metrics`. Where images are there for their masks alone, it is
+    drawn from these, and they are squashed, as the protocol has it (B12)."""
     index, frame = data.index, method.frame
     if isinstance(index, ShiftedIndex):
         index, frame = index.masked(), "squash"
