@@ -5,7 +5,7 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from grid.plan import Plan
+from grid.plan import Plan, PlannedStage
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -44,10 +44,11 @@ def _others(statuses: Counter[str]) -> str:
 
 def _table(plan: Plan) -> Table:
     table = Table("stage", "data set", "distinct", "cached", "images each", box=None, pad_edge=False)
-    kinds = Counter((s.stage.kind, s.dataset.name if s.dataset else "-") for s in plan.stages.values())
-    for (kind, dataset), count in kinds.items():
-        same = [s for s in plan.stages.values() if s.stage.kind == kind]
+    rows: dict[tuple[str, str], list[PlannedStage]] = {}
+    for stage in plan.stages.values():
+        rows.setdefault((stage.stage.kind, stage.dataset.name if stage.dataset else "-"), []).append(stage)
+    for (kind, dataset), same in rows.items():
         cached = sum(stage.key in plan.cached for stage in same)
         images = max(stage.images for stage in same)
-        table.add_row(kind, dataset, str(count), str(cached), str(images) if images else "-")
+        table.add_row(kind, dataset, str(len(same)), str(cached), str(images) if images else "-")
     return table

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from components.card import load_card
 from components.fingerprint import FileHashes
@@ -21,6 +24,7 @@ from components.models.segmenters.object_mask import ObjectMask
 from components.stage import Stage
 from components.stages.clip_images import ClipImages
 from grid.plan import Plan, PlannedStage, make_plan
+from grid.plan_view import show_plan
 from grid.search import candidates
 from grid.space import build, parse_space
 from grid.spec import Spec, SpecError, load_spec, parse_spec
@@ -258,6 +262,28 @@ def test_plan_counts_done_and_cached(tmp_path: Path) -> None:
     assert {s.key for s in again.needed_stages(again.to_run)} == set(fresh.stages) - one.closure
     dropped = plan(tmp_path, spec(methods=[{"method": "standard"}], on_failed="drop"))
     assert dropped.trials[0].id != fresh.trials[0].id, "dropping failures gives other numbers"
+
+
+def test_the_plan_shows_what_is_cached_of_each_data_set(tmp_path: Path) -> None:
+    other = replace(unread_birds("other"), card=load_card("waterbirds"))
+    content = spec(datasets=["toybirds", "waterbirds"], methods=[{"method": "standard"}])
+
+    def planned(cached: frozenset[str]) -> Plan:
+        hashes = FileHashes(tmp_path / "h")
+        return make_plan(
+            content, [unread_birds(), other], hashes, cached.__contains__, lambda ids: {}, {}, []
+        )
+
+    one = next(trial for trial in planned(frozenset()).trials if trial.dataset.name == "waterbirds")
+    shown = StringIO()
+    show_plan(planned(frozenset(one.closure)), Console(file=shown, width=120))
+    rows = [line.split() for line in shown.getvalue().splitlines()]
+    cached = {(row[0], row[1]): row[2:4] for row in rows if row[1:2] in (["toybirds"], ["waterbirds"])}
+    assert cached == {
+        (stage, data): ["1", str(int(data == "waterbirds"))]
+        for stage in ("classifier", "backbone_images")
+        for data in ("toybirds", "waterbirds")
+    }
 
 
 def test_what_is_missing_is_unresolved_and_never_cached(tmp_path: Path) -> None:
