@@ -34,12 +34,12 @@ from components.recipe import Recipe
 from components.sample import Sample
 from components.segment_stage import SegmentStage
 from components.stage import ColumnStage, Stage, sampled
-from components.stages.classifier import classifier_of
 from components.stages.heatmaps import Heatmaps
 from components.stages.mask_curves import MaskCurves
 from components.stages.mask_values import MaskValues
 from components.stages.pixel_curves import PixelCurves
 from components.stages.segments import Segments
+from components.starting_network import check_start, classifier_of
 from components.top_mask_scores import SEGMENT_FIELDS, top_mask_metrics
 
 CONTROLS = ("random", "area")
@@ -74,8 +74,7 @@ class AttributionMethod(Method):
             raise ValueError(
                 "segmenter: one that is prompted by concepts cannot cut masks for an explanation"
             )
-        if self.recipe is None and self.backbone.checkpoint is None:
-            raise ValueError("recipe is null and backbone has no checkpoint: its decisions are random")
+        check_start(self.backbone, self.recipe)
 
     def ranking(self, card: Card, seed: int) -> ColumnStage:
         """The stage `heatmaps`, or `mask_values` of `segments()`."""
@@ -83,8 +82,7 @@ class AttributionMethod(Method):
 
     def target(self, card: Card, seed: int) -> dict[str, Any]:
         """The network that is explained, as stages' fields backbone, classifier, image_size and frame."""
-        recipe, backbone = self.recipe, self.backbone
-        classifier = None if recipe is None else classifier_of(card, backbone, recipe, seed)
+        backbone, classifier = self.backbone, classifier_of(card, self.backbone, self.recipe, seed)
         if backbone.precision == "auto":
             backbone = replace(backbone, precision="fp32")
         return {

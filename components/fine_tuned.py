@@ -40,11 +40,11 @@ from components.proposals import segments_of
 from components.recipe import Recipe
 from components.sample import Sample
 from components.stage import Stage, sampled
-from components.stages.backbone_images import BackboneImages
-from components.stages.classifier import classifier_of
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
+from components.stages.image_sizes import ImageSizes
+from components.starting_network import check_start, classifier_of
 from components.training_masks import OBJECTS, GuidedImages, MaskSource, guided_images
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ class FineTuned(Method):
     explained: Sample = Sample()
 
     def __post_init__(self) -> None:
-        if self.recipe is None and self.backbone.checkpoint is None:
-            raise ValueError("recipe is null and backbone has no checkpoint: its decisions are random")
+        check_start(self.backbone, self.recipe)
         if self.pool is not None and self.pool.split != "train":
             raise ValueError(f"pool.split is {self.pool.split}: fine-tuning reads training images alone")
         if isinstance(self.segmenter, PromptedSegmenter):
@@ -138,11 +137,8 @@ class FineTuned(Method):
         return ConceptRules(self.k_top, self.box_threshold)
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        recipe = self.recipe
-        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
-        seen = {"image_size": card.image_size, "frame": self.frame}
-        images: dict[str, Any] = {"backbone": self.backbone, "classifier": classifier, **seen}
-        stages: dict[str, Stage] = {"images": BackboneImages(**images)}
+        classifier = classifier_of(card, self.backbone, self.recipe, seed)
+        stages: dict[str, Stage] = {"images": ImageSizes()}  # trials decode images: those that can be read
         if classifier is not None:
             stages["classifier"] = classifier
         found = self._mask_stages(card)

@@ -17,7 +17,9 @@ from components.shifted_index import ShiftedIndex
 from components.shifted_sets import ranked, set_metrics
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
-from components.stages.classifier import classifier_of
+from components.stages.classifier_head import ClassifierHead
+from components.stages.head_logits import HeadLogits
+from components.starting_network import check_start, classifier_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class TrainedClassifier(Method):
     recipe: Recipe = Recipe()
 
     def __post_init__(self) -> None:
+        check_start(self.backbone, self.recipe)
         if self.recipe.objective != Recipe().objective:
             raise ValueError("recipe.objective is the method's own: leave it out")
 
@@ -42,8 +45,18 @@ class TrainedClassifier(Method):
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         classifier = classifier_of(card, self.backbone, self.trained_by, seed)
-        logits = BackboneImages(backbone=self.backbone, classifier=classifier, image_size=card.image_size)
-        return {"classifier": classifier, "logits": logits}
+        assert classifier is not None  # there is a recipe
+        if isinstance(classifier, ClassifierHead):
+            features = classifier.features
+            logits = HeadLogits(features=features, classifier=classifier)
+            return {"classifier": classifier, "features": features, "logits": logits}
+        both = BackboneImages(backbone=self.backbone, classifier=classifier, image_size=card.image_size)
+        return {"classifier": classifier, "logits": both}
+
+    def features(self, data: Data, ids: Ids) -> NDArray[np.float32]:
+        """What the classifier's last layer sees of these images, (n, F)."""
+        column = "features" if self.recipe.trainable == "head" else "logits"
+        return data[column].array("features", ids)
 
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         return Fitted()

@@ -13,10 +13,10 @@ from components.models.concept_pooling import KEEP_ALL
 from components.recipe import Recipe
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
-from components.stages.classifier import classifier_of
 from components.stages.clip_images import ClipImages
 from components.stages.clip_places import ClipPlaces
 from components.stages.concept_layer import ConceptLayer, LossAxis, Protocol
+from components.starting_network import check_start, trunk_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,7 @@ class TrainedConceptBottleneck(ConceptBottleneck):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.recipe is None and self.backbone.checkpoint is None:
-            raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
+        check_start(self.backbone, self.recipe)
 
     @property
     def kept_above(self) -> float:
@@ -52,9 +51,8 @@ class TrainedConceptBottleneck(ConceptBottleneck):
 
     def network(self, card: Card, seed: int) -> dict[str, Any]:
         """Whose features a backbone's stage takes."""
-        recipe = self.recipe
-        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
-        return {"backbone": self.backbone, "classifier": classifier, "image_size": card.image_size}
+        trunk = trunk_of(card, self.backbone, self.recipe, seed)
+        return {"backbone": self.backbone, "classifier": trunk, "image_size": card.image_size}
 
     def concept_layer(
         self,

@@ -36,8 +36,8 @@ class LastLayerRetraining(TrainedClassifier):
         from components.models.balanced_regression import retrain
 
         parts = {name: data.usable_split(name) for name in ("train", "val")}
-        features = {name: data["logits"].array("features", part.ids) for name, part in parts.items()}
+        features = {name: self.features(data, part.ids) for name, part in parts.items()}
         return retrain(features, parts, self.source, self.n_balanced, data.card.classes, seed, report)
 
     def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        return data["logits"].array("features", ids) @ fitted.tensors["weight"].T + fitted.tensors["bias"]
+        return self.features(data, ids) @ fitted.tensors["weight"].T + fitted.tensors["bias"]

@@ -31,12 +31,12 @@ from components.recipe import Recipe
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_segments import BackboneSegments
-from components.stages.classifier import classifier_of
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
 from components.stages.segments import Segments
+from components.starting_network import check_start, classifier_of, trunk_of
 
 if TYPE_CHECKING:
     from components.models.mil_bags import BagTensors
@@ -112,8 +112,7 @@ class SegMilCbm(Method):
     batch_size: Annotated[int, Ge(1)] = 256
 
     def __post_init__(self) -> None:
-        if self.recipe is None and self.backbone.checkpoint is None:
-            raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
+        check_start(self.backbone, self.recipe)
         if isinstance(self.segmenter, PromptedSegmenter) and self.k_top > self.segmenter.k_top_stored:
             stored = self.segmenter.k_top_stored
             raise ValueError(f"k_top = {self.k_top} is more than segmenter.k_top_stored = {stored}")
@@ -144,8 +143,7 @@ class SegMilCbm(Method):
         )
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        recipe = self.recipe
-        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
+        classifier = classifier_of(card, self.backbone, self.recipe, seed)
         images = ClipImages(clip=self.clip)
         texts = ClipTexts(clip=self.clip, texts=card.vocabulary(self.vocabulary), templates=(self.template,))
         segments = segments_of(self.segmenter, images, texts)
@@ -160,7 +158,7 @@ class SegMilCbm(Method):
             )
         network: dict[str, Any] = {
             "backbone": self.backbone,
-            "classifier": classifier,
+            "classifier": trunk_of(card, self.backbone, self.recipe, seed),
             "image_size": card.image_size,
         }
         stages = {

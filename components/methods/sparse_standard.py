@@ -15,8 +15,8 @@ from components.models.backbones.small_cnn import SmallCnn
 from components.recipe import Recipe
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
-from components.stages.classifier import classifier_of
 from components.stages.each_feature import EachFeature
+from components.starting_network import check_start, trunk_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +34,12 @@ class SparseStandard(ConceptBottleneck):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.recipe is None and self.backbone.checkpoint is None:
-            raise ValueError("recipe is null and backbone has no checkpoint: its features are random")
+        check_start(self.backbone, self.recipe)
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        recipe = self.recipe
-        classifier = None if recipe is None else classifier_of(card, self.backbone, recipe, seed)
+        trunk = trunk_of(card, self.backbone, self.recipe, seed)
         features = BackboneImages(
-            backbone=self.backbone, classifier=classifier, image_size=card.image_size, frame=self.frame
+            backbone=self.backbone, classifier=trunk, image_size=card.image_size, frame=self.frame
         )
         return self.with_path(features, EachFeature(features=features))  # type: ignore[arg-type]
 

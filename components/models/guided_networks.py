@@ -21,7 +21,8 @@ from components.models.fine_tuning_loop import START
 from components.models.network import Network, load_tensors, to_pixels
 from components.models.relevance import Relevance
 from components.stage import Tensors
-from components.stages.classifier import classifier_of, load_target
+from components.stages.classifier import load_target
+from components.starting_network import classifier_of
 
 if TYPE_CHECKING:
     from components.fine_tuned import FineTuned
@@ -34,10 +35,8 @@ def start_network(method: "FineTuned", data: Data) -> Network:
     included. In float32, on the GPU if this process was given one."""
     backbone = replace(method.backbone, precision="fp32")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if method.recipe is None:
-        return load_target(backbone, None, {}, data.card.image_size, device)
     classifier = classifier_of(data.card, backbone, method.recipe, seed=0)  # the weights are in the tensors
-    tensors: dict[str, Tensors] = {"classifier": data.tensors("classifier")}
+    tensors: dict[str, Tensors] = {} if classifier is None else {"classifier": data.tensors("classifier")}
     return load_target(backbone, classifier, tensors, data.card.image_size, device)
 
 

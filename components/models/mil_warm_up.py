@@ -3,7 +3,6 @@
 B images, M their valid segments, N bag size, D features.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,8 @@ from components.models.mil_head import MilHead
 from components.models.mil_training import bag_loss
 from components.models.network import Network, load_tensors, to_pixels
 from components.stage import Tensors
-from components.stages.classifier import classifier_of, load_network
+from components.stages.classifier import load_network
+from components.starting_network import classifier_of
 
 if TYPE_CHECKING:
     from components.methods.seg_mil_cbm import SegMilCbm
@@ -96,10 +96,8 @@ def warmed(method: "SegMilCbm", data: Data, tensors: Tensors) -> Network:
 def _untrained(method: "SegMilCbm", data: Data, seed: int) -> Network:
     """The backbone as the classifier stage, or its checkpoint, leaves it."""
     backbone = replace(method.backbone, precision="fp32")
-    if method.recipe is None:
-        return load_network(backbone, None, {}, data.card.image_size, _device())
     classifier = classifier_of(data.card, backbone, method.recipe, seed)
-    tensors: Mapping[str, Tensors] = {"classifier": data.tensors("classifier")}
+    tensors: dict[str, Tensors] = {} if classifier is None else {"classifier": data.tensors("classifier")}
     return load_network(backbone, classifier, tensors, data.card.image_size, _device())
 
 

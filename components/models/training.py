@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +45,8 @@ def train_classifier(
     result, whatever validation says; without validation images there is a warning and no accuracy.
 
     `trainable: all` holds the images of both splits decoded, 3 image_size^2 bytes each (0.15 MB at 224, so
-    0.9 GB for Waterbirds' 4795 + 1199), since each epoch passes them all; `head` decodes each image once,
-    some at a time, and holds two feature vectors for each of training and one for each of validation.
+    0.9 GB for Waterbirds' 4795 + 1199), since each epoch passes them all; `head` reads no image: the columns
+    `features` and `mirrored` of `data`, two vectors for each image of training and one of validation.
 
     Raises FloatingPointError with the step when the loss stops being finite, DataError if there is no image.
     """
@@ -114,11 +113,15 @@ def _image_inputs(
 def _head_inputs(
     network: Network, data: Data, recipe: Recipe, image_size: int, stream: np.random.Generator, device: str
 ) -> Inputs:
-    """For a frozen trunk, which sees every training image twice, as it is and mirrored, and never again."""
-    network.eval()
+    """For a frozen trunk: of the features that the stages `features` and `mirrored` have."""
     train, val = data.split("train"), data.split("val")
-    both, rows_read = _features(network, data, "train", image_size, device, (1, -1))
-    (val_features,), val_read = _features(network, data, "val", image_size, device, (1,))
+    either = [data["features"], data["mirrored"]]
+    read = np.isin(train.ids, either[0].ids) & np.isin(train.ids, either[1].ids)
+    if not read.any():
+        raise DataError("no training image can be read")
+    val_read = np.isin(val.ids, either[0].ids)
+    both = torch.from_numpy(np.stack([of.array("features", train.ids[read]) for of in either])).to(device)
+    val_features = torch.tensor(either[0].array("features", val.ids[val_read]), device=device)
 
     def logits(rows: Ints) -> Tensor:
         mirrored = torch.from_numpy(stream.integers(2, size=len(rows))).to(device)
@@ -126,28 +129,12 @@ def _head_inputs(
         return batch
 
     return Inputs(
-        train.labels[rows_read],
-        train.groups[rows_read],
+        train.labels[read],
+        train.groups[read],
         val.labels[val_read],
         logits,
         lambda: network.head(val_features).detach().cpu().numpy(),
     )
-
-
-def _features(
-    network: Network, data: Data, split: str, image_size: int, device: str, directions: tuple[int, ...]
-) -> tuple[Tensor, Ints]:
-    """Features (views, n, F) of the split's images that can be read, each from the left (1) or from the right
-    (-1), and their places in the split (n,)."""
-    decoded, read = _decoded(data, split, image_size), []
-    parts = [torch.zeros(len(directions), 0, network.width, device=device)]
-    with torch.no_grad():
-        while some := list(islice(decoded, IMAGES_AT_ONCE)):
-            images = np.stack([image for _, image in some])
-            views = (np.ascontiguousarray(images[:, :, ::direction]) for direction in directions)
-            parts.append(torch.stack([network.features(to_pixels(view, device)) for view in views]))
-            read += [position for position, _ in some]
-    return torch.cat(parts, dim=1), np.array(read, np.int64)
 
 
 def augmented(pixels: Tensor, hue: float, stream: np.random.Generator) -> Tensor:

@@ -1,12 +1,11 @@
 """The classifier stage: a backbone trained by a recipe, shared by every trial that starts from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from components.card import Card
 from components.data import Data
 from components.models.backbone import Backbone
 from components.models.precision import dtype_of
@@ -39,18 +38,6 @@ class Classifier(TensorStage):
         network = self.backbone.build(self.n_classes, self.image_size, self.seed)
         train_classifier(network, data, self.recipe, self.image_size, self.seed, device, report)
         return dump_tensors(network)
-
-
-def classifier_of(card: Card, backbone: Backbone, recipe: Recipe, seed: int) -> Classifier:
-    """The classifier stage of a data set: its classes, its image size. It is trained in fp32 whatever the
-    precision of the backbone's features, and is the same classifier on every device."""
-    return Classifier(
-        backbone=replace(backbone, precision="fp32"),
-        recipe=recipe,
-        n_classes=len(card.classes),
-        image_size=card.image_size,
-        seed=seed,
-    )
 
 
 def load_network(

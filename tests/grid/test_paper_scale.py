@@ -108,6 +108,19 @@ def test_a_heatmap_is_made_once_for_each_method_and_frame_of_table_2(
     assert [stage["kind"] for stage in plan["stages"]].count("heatmaps") == 6 * 2
 
 
+def test_heads_of_a_frozen_trunk_share_its_passes_whatever_the_seed_and_the_objective(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    status, out, _ = command("plan", shipped("waterpets"), "--json")
+    kinds = Counter(stage["kind"] for stage in json.loads(out)["stages"])
+    assert status == 0
+    assert {kind: kinds[kind] for kind in ("backbone_images", "mirrored_images")} == {
+        "backbone_images": 1,
+        "mirrored_images": 1,
+    }
+    assert kinds["classifier_head"] == kinds["head_logits"] == 3 * 5, "3 objectives and 5 seeds"
+
+
 def test_the_doctor_names_the_vocabulary_and_a_run_stops_on_it(
     command: Callable[..., tuple[int, str, str]], home: Path
 ) -> None:

@@ -27,6 +27,7 @@ from components.models.segmenters.grounded_sam import GroundedSam
 from components.readers.waterbirds_csv import WaterbirdsCsv
 from components.recipe import Recipe
 from components.sample import Sample
+from components.stages.backbone_images import BackboneImages
 from components.training_masks import cropped
 from tests.random_vit import random_pixels, random_vit
 from tests.world import draw_waterbirds, run_stages
@@ -54,7 +55,10 @@ def nothing(step, **metrics):
 def data(tmp_path_factory):
     root = draw_waterbirds(tmp_path_factory.mktemp("birds"), per_group=6, side=SIDE)
     index = WaterbirdsCsv().read(root, CARD)
-    return run_stages(Cft(**COMMON).stages(CARD, 0), CARD, index, tmp_path_factory.mktemp("columns"))
+    stages = Cft(**COMMON).stages(CARD, 0)
+    classifier = stages["classifier"]
+    logits = BackboneImages(backbone=classifier.backbone, classifier=classifier, image_size=SIDE)
+    return run_stages(stages | {"logits": logits}, CARD, index, tmp_path_factory.mktemp("columns"))
 
 
 def images_of(method, data, seed=0):
@@ -201,7 +205,7 @@ def test_accuracies_are_those_of_the_stored_weights(fitted, data):
 def test_the_start_is_the_classifier_of_the_stage(fitted, data):
     method, fit, _ = fitted[Cft]
     ids = data.split("test").ids
-    stored = data["images"].array("logits", ids)
+    stored = data["logits"].array("logits", ids)
     np.testing.assert_allclose(method.predict(fit, data, ids, "start"), stored, rtol=1e-4, atol=1e-4)
     assert np.abs(method.predict(fit, data, ids) - stored).max() > 1e-3
 
@@ -317,7 +321,7 @@ def test_controls_are_trained_on_the_images_of_the_concepts(tiny_clip, tmp_path)
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="its decisions are random"):
+    with pytest.raises(ValueError, match="its weights are random"):
         Cft(recipe=None)
     with pytest.raises(ValueError, match="training images alone"):
         Cft(pool=Sample(split="val"))

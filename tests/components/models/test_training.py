@@ -7,12 +7,11 @@ from scipy.spatial.transform import Rotation
 from components.card import Card
 from components.data import Data
 from components.identity import rng
-from components.images import DataError, ImageIndex, decode
-from components.models import training
+from components.images import DataError, ImageIndex
 from components.models.backbones.small_cnn import SmallCnn
 from components.models.backbones.timm import Timm
 from components.models.backbones.torchvision import Torchvision
-from components.models.network import dump_tensors, to_pixels
+from components.models.network import dump_tensors
 from components.models.training import _batches, augmented, hue_rotations, predict, readable, train_classifier
 from components.recipe import Recipe
 
@@ -70,15 +69,6 @@ def test_the_seed_decides_every_bit(data):
     assert not np.array_equal(first["head.weight"], shuffled["head.weight"])
 
 
-def test_a_head_alone_leaves_the_trunk_as_it_was(data):
-    network = SmallCnn(width=4).build(2, SIDE, 0)
-    before = dump_tensors(network)
-    after = dump_tensors(train(data, recipe=Recipe(epochs=1, trainable="head"), network=network)[0])
-    changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert changed == {"head.weight", "head.bias"}
-    assert all(parameter.grad is None for parameter in network.trunk.parameters())
-
-
 def test_labels_of_other_splits_are_not_read(data):
     network, _ = train(data)
     rows = data.index.splits != "train"
@@ -109,9 +99,8 @@ def test_unreadable_images_are_left_out(data):
     train(data, recipe=Recipe(epochs=1))
 
 
-@pytest.mark.parametrize("trainable", ["all", "head"])
-def test_without_validation_images_there_is_no_accuracy_and_the_result_is_the_same(data, trainable):
-    recipe = Recipe(epochs=2, batch_size=16, trainable=trainable)
+def test_without_validation_images_there_is_no_accuracy_and_the_result_is_the_same(data):
+    recipe = Recipe(epochs=2, batch_size=16)
     expected = dump_tensors(train(data, recipe=recipe)[0])
     data.index.splits[data.index.splits == "val"] = "test"
     with pytest.warns(UserWarning, match="no validation image can be read.*last epoch is the result"):
@@ -119,24 +108,6 @@ def test_without_validation_images_there_is_no_accuracy_and_the_result_is_the_sa
     assert [set(metrics) for _, metrics in steps] == [{"loss"}] * 2
     for name, value in dump_tensors(network).items():
         np.testing.assert_array_equal(value, expected[name])
-
-
-def test_for_a_head_alone_few_images_are_in_memory_and_each_is_decoded_once(data, monkeypatch):
-    """One of them cannot be read. What is trained is what the whole split's features would have given."""
-    recipe = Recipe(epochs=2, batch_size=16, learning_rate=1e-2, trainable="head")
-    path = data.index.root / f"{data.split('train').ids[4]}.png"
-    path.write_bytes(path.read_bytes()[:40])
-    expected = dump_tensors(train(data, recipe=recipe)[0])
-    events = []
-    monkeypatch.setattr(training, "IMAGES_AT_ONCE", 7)
-    monkeypatch.setattr(training, "decode", lambda path: events.append(1) or decode(path))
-    monkeypatch.setattr(training, "to_pixels", lambda x, device: events.append(0) or to_pixels(x, device))
-    found = dump_tensors(train(data, recipe=recipe)[0])
-    assert sum(events) == 64 + 16
-    runs = "".join(map(str, events)).split("0")
-    assert max(map(len, runs)) <= 7 + 1, "with the one that cannot be read"
-    for name, value in found.items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_to_train_on_is_said(data):
@@ -185,16 +156,14 @@ def test_turned_images_keep_grey_and_length_and_differ_from_each_other():
 @pytest.mark.parametrize(
     "backbone", [Timm(architecture="test_vit"), Torchvision(architecture="mobilenet_v3_small")]
 )
-def test_library_models_train_whole_or_by_their_head(data, backbone):
+def test_library_models_train_whole(data, backbone):
     """mobilenet_v3 has weights between its pooling and its head."""
     before = dump_tensors(backbone.build(2, SIDE, 0))
-    for trainable in ("all", "head"):
-        recipe = Recipe(epochs=1, batch_size=16, trainable=trainable)
-        after = dump_tensors(train(data, recipe=recipe, network=backbone.build(2, SIDE, 0))[0])
-        changed = {name for name in before if not np.array_equal(before[name], after[name])}
-        heads = {"head.weight", "head.bias"}
-        assert changed == heads if trainable == "head" else changed > heads
-        assert ("pool.2.weight" in changed) == (trainable == "all" and "pool.2.weight" in before)
+    recipe = Recipe(epochs=1, batch_size=16)
+    after = dump_tensors(train(data, recipe=recipe, network=backbone.build(2, SIDE, 0))[0])
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed > {"head.weight", "head.bias"}
+    assert ("pool.2.weight" in changed) == ("pool.2.weight" in before)
 
 
 def by_hand(data, recipe, seed):

@@ -25,11 +25,13 @@ from components.recipe import Recipe
 from components.stage import Batch, fixed_size_lists
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_segments import BackboneSegments
-from components.stages.classifier import Classifier, classifier_of
+from components.stages.classifier import Classifier
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
+from components.stages.image_sizes import ImageSizes
 from components.stages.segments import Segments
+from components.starting_network import classifier_of
 from tests.world import column, draw_waterbirds, records, run_map, segment_columns
 
 CARD = load_card("toybirds")
@@ -200,6 +202,19 @@ def test_a_classifier_is_the_same_on_every_device():
     ]
     assert stages[0] == stages[1] == with_precision(stages[0], "cuda")
     assert stages[0].backbone.precision == "fp32"
+
+
+def test_image_sizes_are_those_of_the_files_and_what_cannot_be_read_fails(tmp_path):
+    index = WaterbirdsCsv().read(draw_waterbirds(tmp_path / "data", per_group=1), CARD)
+    for row, size in enumerate([(70, 30), (9, 1)]):
+        Image.new("RGB", size).save(index.path(row))
+    index.path(2).write_bytes(index.path(2).read_bytes()[:100])
+    stage = ImageSizes()
+    found = column(tmp_path / "c", *run_map(stage.load({}, "cpu"), index, {}, stage.preparation()))
+    expected = [Image.open(index.path(row)).size[::-1] for row in range(len(index)) if row != 2]
+    read = found.read(np.delete(index.image_ids, 2), ["height", "width"]).to_pydict()
+    assert list(zip(read["height"], read["width"], strict=True)) == expected
+    assert list(found.failures) == [int(index.image_ids[2])]
 
 
 def test_a_trained_classifier_gives_its_logits(index, batch):
