@@ -82,12 +82,12 @@ class AttributionMethod(Method):
 
     def target(self, card: Card, seed: int) -> dict[str, Any]:
         """The network that is explained, as stages' fields backbone, classifier, image_size and frame."""
-        backbone, classifier = self.backbone, classifier_of(card, self.backbone, self.recipe, seed)
+        backbone = self.backbone
         if backbone.precision == "auto":
             backbone = replace(backbone, precision="fp32")
         return {
             "backbone": backbone,
-            "classifier": classifier,
+            "classifier": classifier_of(card, backbone, self.recipe, seed),
             "image_size": card.image_size,
             "frame": self.frame,
         }

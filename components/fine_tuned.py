@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -137,7 +137,8 @@ class FineTuned(Method):
         return ConceptRules(self.k_top, self.box_threshold)
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        classifier = classifier_of(card, self.backbone, self.recipe, seed)
+        backbone = replace(self.backbone, precision="fp32")  # as trials start from it
+        classifier = classifier_of(card, backbone, self.recipe, seed)
         stages: dict[str, Stage] = {"images": ImageSizes()}  # trials decode images: those that can be read
         if classifier is not None:
             stages["classifier"] = classifier

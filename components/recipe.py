@@ -31,6 +31,6 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.trainable == "head" and self.hue > 0:
-            raise ValueError("hue needs trainable: all; a frozen trunk sees each image once")
+            raise ValueError("hue needs trainable: all; the features of a frozen trunk are made once")
         if self.objective != "group_dro" and (self.group_step, self.group_adjustment) != (0.01, 0.0):
             raise ValueError("group_step and group_adjustment need objective: group_dro")

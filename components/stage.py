@@ -98,10 +98,12 @@ class ColumnStage(Stage):
     """A map from images to columns. An image that raises becomes a failure row with the reason.
 
     DECODES: whether the stage looks at the images themselves, or at its inputs alone.
+    PASSES_A_MODEL: whether a model reads each image, or it is arithmetic: for the plan's count of passes.
     sample: which images, where not all of the data set; the columns that it reads must have them.
     """
 
     DECODES: ClassVar[bool] = True
+    PASSES_A_MODEL: ClassVar[bool] = True
 
     sample: Sample | None = None
 

@@ -21,13 +21,17 @@ def check_start(backbone: Backbone, recipe: Recipe | None) -> None:
 
 def classifier_of(card: Card, backbone: Backbone, recipe: Recipe | None, seed: int) -> Classifier | None:
     """The classifier stage of a data set: its classes, its image size; None without a recipe. It is trained
-    in fp32 whatever the precision of the backbone's features, and is the same classifier on every device.
-    What a head is trained on is the same for every seed, objective and number of epochs."""
+    in fp32 whatever the precision of the backbone's features, and is the same classifier on every device;
+    but a head is trained on these features, which are the same for every seed, objective and number of
+    epochs."""
     if recipe is None:
         return None
-    backbone = replace(backbone, precision="fp32")
     classifier = Classifier(
-        backbone=backbone, recipe=recipe, n_classes=len(card.classes), image_size=card.image_size, seed=seed
+        backbone=replace(backbone, precision="fp32"),
+        recipe=recipe,
+        n_classes=len(card.classes),
+        image_size=card.image_size,
+        seed=seed,
     )
     if recipe.trainable == "all":
         return classifier

@@ -46,9 +46,14 @@ class PlannedStage:
 
     @property
     def images(self) -> int:
-        """Images that a model pass reads; 0 for tensor stages."""
+        """Images that the stage is made of; 0 for tensor stages."""
         index = self.index
         return 0 if index is None else len(index)
+
+    @property
+    def model_passes(self) -> int:
+        """Images that a model reads."""
+        return self.images if isinstance(self.stage, ColumnStage) and self.stage.PASSES_A_MODEL else 0
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class Plan:
             "distinct_stages": len(self.stages),
             "cached_stages": len(self.cached),
             "sharing_factor": round(self.sharing_factor, 2),
-            "model_passes": sum(stage.images for stage in todo),
+            "model_passes": sum(stage.model_passes for stage in todo),
             "estimated_seconds": self.estimated_seconds,
             "unresolved": list(self.unresolved),
             "notes": {dataset.name: dataset.card.note for dataset in self.datasets},

@@ -99,9 +99,9 @@ class SalfCbm(TrainedConceptBottleneck):
         `components.concept_maps` explains them as stored images, all at once or one by one.
 
         card: of the data set that the method was fitted on; classifier: the backbone's weights as the stage
-        `classifier` wrote them, None with `recipe: null`. Maps agree with those of stored images within the
-        rounding of features to float16. Raises ValueError without a frame, OverflowError for a feature
-        beyond float16.
+        `classifier` wrote them, None where they are the checkpoint's (`recipe: null`, or `trainable: head`).
+        Maps agree with those of stored images within the rounding of features to float16. Raises ValueError
+        without a frame, OverflowError for a feature beyond float16.
         """
         if not frames:
             raise ValueError("no frame")

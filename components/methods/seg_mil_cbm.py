@@ -36,7 +36,7 @@ from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
 from components.stages.segments import Segments
-from components.starting_network import check_start, classifier_of, trunk_of
+from components.starting_network import check_start, trunk_of
 
 if TYPE_CHECKING:
     from components.models.mil_bags import BagTensors
@@ -143,7 +143,7 @@ class SegMilCbm(Method):
         )
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        classifier = classifier_of(card, self.backbone, self.recipe, seed)
+        classifier = trunk_of(card, self.backbone, self.recipe, seed)
         images = ClipImages(clip=self.clip)
         texts = ClipTexts(clip=self.clip, texts=card.vocabulary(self.vocabulary), templates=(self.template,))
         segments = segments_of(self.segmenter, images, texts)
@@ -158,7 +158,7 @@ class SegMilCbm(Method):
             )
         network: dict[str, Any] = {
             "backbone": self.backbone,
-            "classifier": trunk_of(card, self.backbone, self.recipe, seed),
+            "classifier": classifier,
             "image_size": card.image_size,
         }
         stages = {

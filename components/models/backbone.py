@@ -17,7 +17,8 @@ CENTRED: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class Backbone:
     """Base of all backbones; one file each in `components/models/backbones/`.
 
-    precision: of the forward pass that makes features; classifiers are trained in fp32.
+    precision: of the forward pass that makes features; classifiers are trained in fp32, heads alone on these
+    features.
     """
 
     FOLDER: ClassVar[str] = "components.models.backbones"

@@ -24,7 +24,7 @@ from components.models.mil_training import bag_loss
 from components.models.network import Network, load_tensors, to_pixels
 from components.stage import Tensors
 from components.stages.classifier import load_network
-from components.starting_network import classifier_of
+from components.starting_network import trunk_of
 
 if TYPE_CHECKING:
     from components.methods.seg_mil_cbm import SegMilCbm
@@ -96,7 +96,7 @@ def warmed(method: "SegMilCbm", data: Data, tensors: Tensors) -> Network:
 def _untrained(method: "SegMilCbm", data: Data, seed: int) -> Network:
     """The backbone as the classifier stage, or its checkpoint, leaves it."""
     backbone = replace(method.backbone, precision="fp32")
-    classifier = classifier_of(data.card, backbone, method.recipe, seed)
+    classifier = trunk_of(data.card, backbone, method.recipe, seed)
     tensors: dict[str, Tensors] = {} if classifier is None else {"classifier": data.tensors("classifier")}
     return load_network(backbone, classifier, tensors, data.card.image_size, _device())
 

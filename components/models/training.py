@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.data import Data
+from components.data import Column, Data, matrix
 from components.identity import rng
 from components.images import DataError, blocks, decode, resized
 from components.models.group_objectives import objective_of
@@ -19,6 +19,7 @@ from components.recipe import Recipe
 Images = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 IMAGES_AT_ONCE = 256
+FEATURES_AT_ONCE = 65_536
 
 
 class Inputs(NamedTuple):
@@ -120,8 +121,11 @@ def _head_inputs(
     if not read.any():
         raise DataError("no training image can be read")
     val_read = np.isin(val.ids, either[0].ids)
-    both = torch.from_numpy(np.stack([of.array("features", train.ids[read]) for of in either])).to(device)
-    val_features = torch.tensor(either[0].array("features", val.ids[val_read]), device=device)
+    both = torch.empty(2, int(read.sum()), network.width, device=device)
+    for found, column in zip(both, either, strict=True):
+        _fill(found, column, train.ids[read])
+    val_features = torch.empty(int(val_read.sum()), network.width, device=device)
+    _fill(val_features, either[0], val.ids[val_read])
 
     def logits(rows: Ints) -> Tensor:
         mirrored = torch.from_numpy(stream.integers(2, size=len(rows))).to(device)
@@ -135,6 +139,14 @@ def _head_inputs(
         logits,
         lambda: network.head(val_features).detach().cpu().numpy(),
     )
+
+
+def _fill(found: Tensor, column: Column, ids: Ints) -> None:
+    """Features (n, F) of these ids, in blocks, so that a column of ImageNet's lies in memory once."""
+    row = 0
+    for block, table in column.blocks(ids, ["features"], FEATURES_AT_ONCE):
+        found[row : row + len(block)] = torch.tensor(matrix(table["features"]))
+        row += len(block)
 
 
 def augmented(pixels: Tensor, hue: float, stream: np.random.Generator) -> Tensor:

@@ -15,6 +15,7 @@ class HeadLogits(ColumnStage):
     """`logits` float32 (C,)."""
 
     DECODES: ClassVar[bool] = False
+    PASSES_A_MODEL: ClassVar[bool] = False
 
     features: BackboneImages
     classifier: ClassifierHead

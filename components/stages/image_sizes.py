@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,8 @@ from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Te
 @dataclass(frozen=True, kw_only=True)
 class ImageSizes(ColumnStage):
     """`height`, `width` int32, of the image as stored."""
+
+    PASSES_A_MODEL: ClassVar[bool] = False
 
     def preparation(self) -> Preparation:
         return _corner

@@ -50,6 +50,7 @@ class MaskValues(ColumnStage):
     """
 
     DECODES: ClassVar[bool] = False
+    PASSES_A_MODEL: ClassVar[bool] = False
 
     coalitions: Coalitions
     backbone: Backbone

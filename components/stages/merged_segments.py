@@ -28,6 +28,7 @@ class MergedSegments(SegmentStage):
     """
 
     DECODES: ClassVar[bool] = False
+    PASSES_A_MODEL: ClassVar[bool] = False
 
     segments: SegmentStage
     tau_min_pixels: float

@@ -112,7 +112,8 @@ def test_heads_of_a_frozen_trunk_share_its_passes_whatever_the_seed_and_the_obje
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     status, out, _ = command("plan", shipped("waterpets"), "--json")
-    kinds = Counter(stage["kind"] for stage in json.loads(out)["stages"])
+    plan = json.loads(out)
+    kinds = Counter(stage["kind"] for stage in plan["stages"])
     assert status == 0
     assert {kind: kinds[kind] for kind in ("backbone_images", "mirrored_images")} == {
         "backbone_images": 1,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torchvision
@@ -10,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
 from components.card import load_card
+from components.data import Data
 from components.identity import rng
 from components.images import DataError, decode, resized
 from components.methods.cft import Cft
@@ -27,7 +29,7 @@ from components.recipe import Recipe
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier import load_network
 from components.starting_network import classifier_of
-from tests.world import draw_waterbirds, run_stages
+from tests.world import column, draw_waterbirds, run_stages
 
 SIDE = 48
 CARD = load_card("toybirds").model_copy(update={"image_size": SIDE})
@@ -103,6 +105,44 @@ def test_it_is_the_network_with_its_last_layer_trained_on_images_either_way_roun
     expected = by_hand(small, index, RECIPE, 4, {lost})
     np.testing.assert_allclose(found["head.weight"], expected.head.weight.detach(), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["head.bias"], expected.head.bias.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_what_failed_in_either_pass_is_left_out_and_validation_is_of_the_rest(small, index, tmp_path):
+    """As if these images were not there; the accuracy that is reported is the head's own."""
+    stage = classifier_of(CARD, small, RECIPE, 4)
+    columns = run_stages({"features": stage.features, "mirrored": stage.mirrored}, CARD, index, tmp_path)
+    train, val = (columns.split(name).ids for name in ("train", "val"))
+    lacking = {"features": [train[2], val[1]], "mirrored": [train[5]]}
+
+    def computed(images, without):
+        parts = {}
+        for name, missing in without.items():
+            ids = np.setdiff1d(columns[name].ids, missing)
+            table = columns[name].read(ids, ["features"]).append_column("image_id", pa.array(ids))
+            parts[name] = column(tmp_path / f"{name}-{len(ids)}", [table])
+        told = []
+        data = Data(CARD, images, parts)
+        return stage.compute(data, "cpu", lambda step, **metrics: told.append(metrics)), parts, told
+
+    found, parts, told = computed(index, lacking)
+    kept = index.rows(~np.isin(index.image_ids, [train[2], train[5], val[1]]))
+    expected, _, _ = computed(kept, {"features": [], "mirrored": []})
+    np.testing.assert_array_equal(found["head.weight"], expected["head.weight"])
+    some = np.delete(val, 1)
+    logits = parts["features"].array("features", some) @ found["head.weight"].T + found["head.bias"]
+    labels = np.delete(columns.split("val").labels, 1)
+    assert told[-1]["val_average_accuracy"] == (logits.argmax(1) == labels).mean()
+
+
+def test_a_head_is_trained_on_features_of_the_backbones_precision(small):
+    """On GPUs `auto` is bf16, for the features as for the logits; the network that is put together is fp32."""
+    stages = [
+        Standard(backbone=replace(small, precision=precision), recipe=RECIPE).stages(CARD, 0)
+        for precision in ("auto", "bf16")
+    ]
+    assert [of["features"].backbone.precision for of in stages] == ["auto", "bf16"]
+    assert [of["classifier"].features for of in stages] == [of["features"] for of in stages]
+    assert {of["classifier"].backbone.precision for of in stages} == {"fp32"}
 
 
 def test_a_library_model_keeps_what_lies_between_its_pooling_and_its_head(index, tmp_path):
