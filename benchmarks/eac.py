@@ -7,7 +7,7 @@ timed on a part of the coalitions, epochs and masks, and scaled. The official st
 they are; beside them their forwards in batches of our size, and ours without the making of pictures.
 Then each estimator's error against exact enumeration (`eac_estimators`), and how many forwards the classifier
 needs at equal error (`eac_forwards`).
-`python -m benchmarks.eac [FOLDER]`: about twenty minutes; with a folder, plots go there.
+`python -m benchmarks.eac [FOLDER]`: about twenty-five minutes; with a folder, plots go there.
 """
 
 import copy
