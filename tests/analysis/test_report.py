@@ -96,16 +96,20 @@ def test_one_seed_has_no_interval_and_random_search_is_unpaired(tmp_path: Path) 
     assert not re.search(r"\[\d", said), "no interval"
 
 
-def test_explanations_have_a_table_of_their_own_and_no_plot_of_groups(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accuracy", [{"average_accuracy": 0.9}, {}])
+def test_explanations_have_a_table_of_their_own_and_no_plot_of_groups(
+    tmp_path: Path, accuracy: dict[str, float]
+) -> None:
+    """Of a network that is explained as it is, no accuracy is told."""
     store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
-    launch = store.begin_launch("why", spec="", plan={}, command="")
+    launch = store.begin_launch("why", spec="", plan={"notes": {"d": ""}}, command="")
     for value, insertion in (("banzhaf", 0.8125), ("shapley", 0.75)):
         trial = TrialEntry(
             id=value, method="eac", method_version=1, dataset="d", data_fingerprint="f", seed=0,
             config={"value": value},
         )  # fmt: skip
         store.enter("why", [trial])
-        scores = {"average_accuracy": 0.9, "insertion_auc_eac_official": insertion, "mean_iou": 0.4}
+        scores = accuracy | {"insertion_auc_eac_official": insertion, "mean_iou": 0.4}
         metrics = [{"name": n, "value": v, "split": "test"} for n, v in scores.items()]
         done = {"attempt": store.claim(trial.id, launch), "metrics": metrics, "n_failed": 0}
         store.finish(trial.id, {**done, "on_failed": "wrong", "seconds": 1.0, "provenance": {}})
@@ -114,6 +118,7 @@ def test_explanations_have_a_table_of_their_own_and_no_plot_of_groups(tmp_path: 
     assert "explanations" in page.tables
     assert "0.812" in page.texts
     assert page.addresses == [], "no group, no plot"
+    assert "No trial is done." not in page.texts
 
 
 @pytest.mark.parametrize("values", [["5", "10"], ["slic", "grid"], [str(n) for n in range(99)]])
