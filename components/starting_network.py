@@ -1,6 +1,7 @@
 """The trained network that a method starts from: its backbone's checkpoint, or a classifier by a recipe."""
 
 from dataclasses import replace
+from typing import Any
 
 from components.card import Card
 from components.models.backbone import Backbone
@@ -35,11 +36,11 @@ def classifier_of(card: Card, backbone: Backbone, recipe: Recipe | None, seed: i
     )
     if recipe.trainable == "all":
         return classifier
-    features = BackboneImages(backbone=backbone, classifier=None, image_size=card.image_size)
+    seen: dict[str, Any] = {"backbone": backbone, "classifier": None, "image_size": card.image_size}
     return ClassifierHead(
         **vars(classifier),
-        features=features,
-        mirrored=MirroredImages(**vars(features) | {"sample": Sample(split="train")}),
+        features=BackboneImages(**seen),
+        mirrored=MirroredImages(**seen, sample=Sample(split="train")),
     )
 
 

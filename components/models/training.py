@@ -118,8 +118,6 @@ def _head_inputs(
     train, val = data.split("train"), data.split("val")
     either = [data["features"], data["mirrored"]]
     read = np.isin(train.ids, either[0].ids) & np.isin(train.ids, either[1].ids)
-    if not read.any():
-        raise DataError("no training image can be read")
     val_read = np.isin(val.ids, either[0].ids)
     both = torch.empty(2, int(read.sum()), network.width, device=device)
     for found, column in zip(both, either, strict=True):
@@ -194,17 +192,11 @@ def readable(data: Data, split: str, image_size: int) -> tuple[Images, Ints, Int
     part = data.split(split)
     images = np.empty((len(part.ids), image_size, image_size, 3), np.uint8)
     read: list[int] = []
-    for position, image in _decoded(data, split, image_size):
-        images[len(read)] = image
-        read.append(position)
-    return images[: len(read)], part.labels[read], part.groups[read]
-
-
-def _decoded(data: Data, split: str, image_size: int) -> Iterator[tuple[int, Images]]:
-    """The split's images that can be read, one after the other, with their places in it."""
-    for position, row in enumerate(data.rows(data.split(split).ids)):
+    for position, row in enumerate(data.rows(part.ids)):
         try:
             image = resized(decode(data.index.path(int(row))), image_size)
         except (OSError, ValueError):
             continue  # stages that read this image keep it as a failure row with the reason
-        yield position, image
+        images[len(read)] = image
+        read.append(position)
+    return images[: len(read)], part.labels[read], part.groups[read]
