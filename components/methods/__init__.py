@@ -1,1 +1,0 @@
-"""Methods: one file, one class of knobs and behaviour, named after each other."""
