@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 
 from analysis.tables import read
 from grid.results.store import ResultsStore
-from grid.storage import Storage
+from grid.stores.storage import Storage
 
 TRIALS = """
 SELECT t.id, t.dataset, t.method, t.config_id, t.seed, t.artifacts_uri, s.stage_key AS segments

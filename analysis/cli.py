@@ -18,8 +18,8 @@ from analysis.preferences import preferences as shares_of_votes
 from analysis.report import write_report
 from analysis.sql import RefusedError, query
 from analysis.terminal import number, print_json, print_table, shown, with_interval
-from grid.home import home, results_url
 from grid.results.store import ResultsStore, ResultsUnreachable
+from grid.stores.home import home, results_url
 
 app = typer.Typer(
     help="Tables, comparisons and reports from the results store. Never writes to it.",

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, tables
 from grid.results.store import ResultsStore
-from grid.storage import Storage
+from grid.stores.storage import Storage
 
 HEADER = ("question", "baseline", "expected", "cost", "source")
 METRICS = ("worst_group_accuracy", "average_accuracy")

@@ -38,10 +38,10 @@ def world() -> tuple[Any, NDArray[np.uint8], NDArray[np.bool_]]:
     import torch
     from skimage import data
 
-    from components.images import resized
-    from components.models.backbones.torchvision import Torchvision
-    from components.models.network import to_pixels
-    from components.models.segmenters.slic import Slic
+    from components.data.images import resized
+    from components.models.networks.backbones.torchvision import Torchvision
+    from components.models.networks.network import to_pixels
+    from components.models.segmentation.segmenters.slic import Slic
     from components.stage import ImageRecord
 
     photograph = data.astronaut()
@@ -95,8 +95,13 @@ def forwards(
     import torch
 
     from benchmarks.peers import eac_official
-    from components.models.batch_norm_folding import folded
-    from components.models.masked_images import MaskedImage, probabilities, regions, shown_regions
+    from components.studies.explanations.batch_norm_folding import folded
+    from components.studies.explanations.masked_images import (
+        MaskedImage,
+        probabilities,
+        regions,
+        shown_regions,
+    )
 
     contiguous = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     network = folded(network.ready("cpu", torch.float32), 224)
@@ -155,8 +160,8 @@ def surrogates(head: Any, coalitions: NDArray[np.bool_], label: int) -> tuple[tu
     import torch
 
     from benchmarks.peers import eac_official
-    from components.models.surrogate import Head, fit_surrogate
-    from components.surrogate import Surrogate
+    from components.studies.explanations.surrogate import Surrogate
+    from components.studies.explanations.surrogate_network import Head, fit_surrogate
 
     n = coalitions.shape[1]
     bits = coalitions[n:]
@@ -200,7 +205,7 @@ def mask_values(head: Any, game: Any, n: int, label: int) -> tuple[float, float]
     import torch
 
     from benchmarks.peers import eac_official
-    from components import shapley
+    from components.studies.explanations import shapley
 
     start = torch.zeros(head.in_features, n + 1)
     plain = eac_official.surrogate(copy.deepcopy(head), start)  # what it costs does not depend on its weights

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks import eac_plot
 from benchmarks.eac_timing import timed
-from components import shapley
+from components.studies.explanations import shapley
 
 PLAYERS = 20  # of exact enumeration
 BUDGETS = (512, 2048, 8192, 32_768)
@@ -21,7 +21,7 @@ Estimate = Callable[[np.random.Generator], NDArray[np.float64]]
 def measure(game: Any, folder: Path | None) -> None:
     """Prints errors and seconds, of the values of the first PLAYERS masks of a SoftmaxGame; the official
     estimator is run on the game as we evaluate it. With a folder, a plot of each value goes there."""
-    from components.models.surrogate import SoftmaxGame
+    from components.studies.explanations.surrogate_network import SoftmaxGame
 
     game = SoftmaxGame(game._weight[:PLAYERS].T, game._bias, game._label)
     for value in ("banzhaf", "shapley"):

@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks import eac_plot
 from benchmarks.eac_pictures import Picture, resnet20, squeezenet
 from benchmarks.eac_timing import timed
-from components import shapley
-from components.shapley import SIZES, Draw, Floats, Sizes, Value
+from components.studies.explanations import shapley
+from components.studies.explanations.shapley import SIZES, Draw, Floats, Sizes, Value
 
 BUDGETS = (128, 256, 512, 1024, 2048, 2500)
 SEEDS = 3
@@ -31,7 +31,7 @@ def ways(value: Value) -> dict[str, Way]:
     """By name, from the number of forwards. The first is EAC's."""
 
     def surrogate(sizes: Sizes) -> Way:
-        from components.models.surrogate import fit_surrogate
+        from components.studies.explanations.surrogate_network import fit_surrogate
 
         def estimate(picture: Picture, m: int, stream: np.random.Generator) -> Floats:
             bits = shapley.draw(picture.n, m, sizes, stream)[picture.n :]

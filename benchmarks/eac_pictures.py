@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.eac_timing import timed
-from components import shapley
-from components.shapley import Floats, Game
-from components.surrogate import Surrogate
+from components.studies.explanations import shapley
+from components.studies.explanations.shapley import Floats, Game
+from components.studies.explanations.surrogate import Surrogate
 
 if TYPE_CHECKING:
-    from components.models.network import Network
-    from components.models.surrogate import Head
+    from components.models.networks.network import Network
+    from components.studies.explanations.surrogate_network import Head
 
 PHOTOGRAPHS = (10, 33)  # of imagenet-mini, by name
 SIDE, PLAYERS = 128, 13  # of SqueezeNet's pictures: 8,192 forwards each
@@ -48,12 +48,12 @@ def squeezenet(data: Path) -> Iterator[Picture]:
     """Its features are its logits, on which EAC's SGD underfits: the surrogate is trained by Adam."""
     import torch
 
-    from components.framed_segments import kept_masks
-    from components.frames import framed
-    from components.models.backbones.torchvision import Torchvision
-    from components.models.segmenters.slic import Slic
-    from components.models.surrogate import Head
+    from components.models.networks.backbones.torchvision import Torchvision
+    from components.models.segmentation.segmenters.slic import Slic
+    from components.pixels.framed_segments import kept_masks
+    from components.pixels.frames import framed
     from components.stage import ImageRecord
+    from components.studies.explanations.surrogate_network import Head
 
     weights = str(data / "weights" / "squeezenet1_0_imagenet_fp16.safetensors")
     network = Torchvision(architecture="squeezenet1_0", checkpoint=weights).build(None, SIDE, seed=0)
@@ -72,8 +72,8 @@ def squeezenet(data: Path) -> Iterator[Picture]:
 def resnet20(data: Path, rows: int, columns: int) -> Iterator[Picture]:
     """A last layer as EAC's paper has it, and its training. The masks are so many rectangles."""
     from benchmarks import eac_resnet20
-    from components.models.batch_norm_folding import folded
-    from components.models.surrogate import Head
+    from components.studies.explanations.batch_norm_folding import folded
+    from components.studies.explanations.surrogate_network import Head
 
     network = eac_resnet20.resnet20(data / "weights" / "resnet20_cifar10.safetensors")
     with tarfile.open(data / "cifar10-mini.tar") as file:
@@ -100,7 +100,12 @@ def _enumerated(
     head: "Head",
     training: Surrogate,
 ) -> Picture:
-    from components.models.masked_images import MaskedImage, probabilities, regions, shown_regions
+    from components.studies.explanations.masked_images import (
+        MaskedImage,
+        probabilities,
+        regions,
+        shown_regions,
+    )
 
     region, members = regions(masks)
     every = shown_regions(shapley.every_coalition(len(masks)), members)

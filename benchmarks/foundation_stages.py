@@ -26,25 +26,25 @@ from safetensors.torch import save_file
 from segment_anything import build_sam_vit_b
 
 from benchmarks.streams import index_of, photographs, run_stage
-from components.bags import top_concepts
-from components.data import ERROR, IMAGE_ID
-from components.images import ImageIndex
-from components.models.box_segmenters.sam import Sam
-from components.models.clip import IMAGES_AT_ONCE, Clip
-from components.models.clip_format import build_model, read_format
-from components.models.detectors.grounding_dino import GroundingDino
-from components.models.precision import dtype_of
-from components.models.sam_checkpoint import load_sam
+from components.data.columns import ERROR, IMAGE_ID
+from components.data.images import ImageIndex
+from components.models.clip.clip import IMAGES_AT_ONCE, Clip
+from components.models.clip.clip_format import build_model, read_format
+from components.models.segmentation.box_segmenters.sam import Sam
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
+from components.models.segmentation.sam.sam_checkpoint import load_sam
+from components.models.weights.precision import dtype_of
+from components.pixels.bags import top_concepts
 from components.stage import ColumnStage, fixed_size_lists, ragged_lists
 from components.stages.box_segments import BoxSegments
 from components.stages.boxes import Boxes
 from components.stages.clip_images import ClipImages
 from components.stages.clip_places import ClipPlaces
 from components.stages.clip_texts import ClipTexts
-from grid.artifacts import ArtifactStore
-from grid.cluster import cluster
-from grid.plan import PlannedStage
-from grid.spec import StageResources
+from grid.planning.plan import PlannedStage
+from grid.spec.spec import StageResources
+from grid.stages.cluster import cluster
+from grid.stores.artifacts import ArtifactStore
 
 HEIGHT, WIDTH, FILES = 375, 500, 64
 BOXES, GRID = 20, 7

@@ -12,11 +12,11 @@ import numpy as np
 import psutil
 
 from benchmarks.streams import index_of, run_stage
-from components.models.clip import Clip
+from components.models.clip.clip import Clip
 from components.stages.clip_images import ClipImages
-from grid.artifacts import ArtifactStore
-from grid.cluster import cluster
-from grid.spec import StageResources
+from grid.spec.spec import StageResources
+from grid.stages.cluster import cluster
+from grid.stores.artifacts import ArtifactStore
 
 TIMES = 5
 STAGE = ClipImages(clip=Clip(checkpoint="datasets/toybirds/clip"))

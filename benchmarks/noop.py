@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.data import Data, Ids
+from components.data.card import Card
+from components.data.columns import Data, Ids
 from components.method import LAST, Fitted, Method, Metric, Report
 from components.stage import Stage
 

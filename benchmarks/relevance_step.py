@@ -47,9 +47,9 @@ def measure(way: str, architecture: str, folder: str) -> None:
     import torch
 
     from benchmarks.peers import cft_official
-    from components.models.backbones.timm import Timm
-    from components.models.relevance import Relevance
-    from components.models.relevance_maps import unit_maps
+    from components.models.networks.backbones.timm import Timm
+    from components.models.relevance.relevance import Relevance
+    from components.studies.guided_fine_tuning.unit_maps import unit_maps
     from grid.names import component_class
 
     torch.set_num_threads(1)

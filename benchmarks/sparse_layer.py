@@ -135,7 +135,7 @@ def scikit_learn(x: NDArray[np.float32], y: NDArray[np.int64], target: float, li
 
 def ours(x: NDArray[np.float32], y: NDArray[np.int64], n_classes: int, target: float, peer: float) -> None:
     """Time of the loosest tolerance that is at or below the target, of the certified fit and of a path."""
-    from components.models.sparse_linear import elastic_net_path, lambda_max
+    from components.studies.concept_bottleneck.final.sparse_path import elastic_net_path, lambda_max
 
     for tolerance in TOLERANCES:
         seconds, (fit,) = timed(lambda t=tolerance: elastic_net_path(x, y, n_classes, [LAMBDA], ALPHA, t))  # type: ignore[misc]

@@ -15,13 +15,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.streams import photographs, run_stage
-from components.images import ImageIndex
-from components.models.backbones.torchvision import Torchvision
+from components.data.images import ImageIndex
+from components.models.networks.backbones.torchvision import Torchvision
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier import load_network
-from grid.artifacts import ArtifactStore
-from grid.cluster import cluster
-from grid.spec import StageResources
+from grid.spec.spec import StageResources
+from grid.stages.cluster import cluster
+from grid.stores.artifacts import ArtifactStore
 
 SIZE, BATCH = 224, 32
 REPEATS = 3

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components.card import Card
+from components.data.card import Card
+from components.data.images import ImageIndex
 from components.identity import configuration
-from components.images import ImageIndex
 from components.stage import ColumnStage
-from grid.artifacts import ArtifactStore
-from grid.datasets import Dataset
-from grid.pipeline import run_column_stage
-from grid.plan import PlannedStage
-from grid.spec import StageResources
+from grid.inputs.datasets import Dataset
+from grid.planning.plan import PlannedStage
+from grid.spec.spec import StageResources
+from grid.stages.pipeline import run_column_stage
+from grid.stores.artifacts import ArtifactStore
 
 CARD = Card(
     name="photographs", title="", source="", licence="", layout="", image_size=224, classes=("a", "b")

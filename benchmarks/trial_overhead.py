@@ -11,20 +11,20 @@ import numpy as np
 
 from benchmarks.noop import Noop
 from benchmarks.streams import CARD, photographs
-from components.fingerprint import FileHashes
-from grid.artifacts import ArtifactStore
-from grid.cluster import cluster
-from grid.datasets import Dataset
-from grid.launch import run_trials
-from grid.plan import Plan, Planner
+from components.data.fingerprint import FileHashes
+from grid.inputs.datasets import Dataset
+from grid.planning.plan import Plan, Planner
+from grid.planning.proposals import Rest
 from grid.progress import Display
-from grid.proposals import Rest
-from grid.recorder import Recorder
 from grid.results.store import ResultsStore
-from grid.single import task_of
-from grid.spec import Resources, parse_spec
+from grid.spec.spec import Resources, parse_spec
+from grid.stages.cluster import cluster
+from grid.stores.artifacts import ArtifactStore
 from grid.tracking import Mirror
-from grid.trial import run_trial
+from grid.trials.launch import run_trials
+from grid.trials.recorder import Recorder
+from grid.trials.single import task_of
+from grid.trials.trial import run_trial
 
 TRIALS = (20, 120)
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.data import Data, Ids
+from components.data.card import Card
+from components.data.columns import Data, Ids
 from components.stage import Stage
 
 LAST = "last"  # selection: the weights after the last epoch
@@ -62,13 +62,13 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Base of all methods; one file each in `components/methods/`.
+    """Base of all methods; one file each in `components/studies/<study>/methods/`.
 
     VERSION is raised when the same configuration would give other numbers. TRAINING_COLUMNS: stages, by the
     method's names, that fitting alone reads; an image that has no row there can be classified all the same.
     """
 
-    FOLDER: ClassVar[str] = "components.methods"
+    FOLDER: ClassVar[str] = "components.studies.*.methods"
     VERSION: ClassVar[int] = 1
     TRAINING_COLUMNS: ClassVar[frozenset[str]] = frozenset()
 

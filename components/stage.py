@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.data.sample import Sample
 from components.identity import component_name
-from components.sample import Sample
 
 if TYPE_CHECKING:
-    from components.data import Column, Data
+    from components.data.columns import Column, Data
 
 Tensors = Mapping[str, NDArray[Any]]
 Preparation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -77,8 +77,10 @@ BatchMap = Callable[[Batch], Rows]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Base of all stages. VERSION is raised when the same parameters would give other content."""
+    """Base of all stages; one file each in FOLDERS. VERSION is raised when the same parameters would give
+    other content."""
 
+    FOLDERS: ClassVar[tuple[str, ...]] = ("components.stages", "components.studies.*.stages")
     VERSION: ClassVar[int] = 1
     READS_IMAGES: ClassVar[bool] = True
 

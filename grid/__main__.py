@@ -1,6 +1,6 @@
 """`python -m grid`: see grid/cli.py."""
 
-from grid.cli import main
+from grid.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -9,18 +9,18 @@ from types import FrameType
 
 import yaml
 
-from grid.datasets import locate, make, read
-from grid.plan import Plan, PlannedTrial
-from grid.plan_view import show_plan
-from grid.planning import plan_of
+from grid.inputs.datasets import locate, make, read
+from grid.inputs.references import references
+from grid.planning.plan import Plan, PlannedTrial
+from grid.planning.plan_view import show_plan
+from grid.planning.planning import plan_of
 from grid.progress import Display
-from grid.provenance import command_line, stated_commit
-from grid.recorder import Recorder
-from grid.references import references
 from grid.refused import Refused
-from grid.spec import Spec
+from grid.spec.spec import Spec
+from grid.stores.provenance import command_line, stated_commit
+from grid.stores.world import World
 from grid.tracking import Mirror, needs_mirror
-from grid.world import World
+from grid.trials.recorder import Recorder
 
 DONE, SOMETHING_FAILED, REFUSED = 0, 1, 2  # exit status
 
@@ -112,11 +112,11 @@ def _mirror(request: Request) -> Iterator[Mirror]:
 
 def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, display: Display) -> bool:
     """Stages, then trials, on a cluster; whether anything failed or is missing in the end."""
-    from grid.cluster import cluster, preflight
-    from grid.heartbeat import Heartbeat
-    from grid.launch import run_trials
-    from grid.planning import proposals_of
-    from grid.stage_runs import run_stages
+    from grid.planning.planning import proposals_of
+    from grid.stages.cluster import cluster, preflight
+    from grid.stages.runs import run_stages
+    from grid.trials.heartbeat import Heartbeat
+    from grid.trials.launch import run_trials
 
     world = request.world
     recovered = recorder.recover(trial.id for trial in plan.to_run) if not plan.searches else set()

@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from components.bags import Bags
-from components.card import load_card
-from components.data import Data
-from components.images import ImageIndex
-from components.models.mil_bags import BagTensors
-from components.models.mil_head import MilHead
-from components.models.mil_targets import ConceptTargets
-from components.models.mil_v1 import MilV1
-from components.models.mil_v2 import MilV2
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.images import ImageIndex
+from components.pixels.bags import Bags
+from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.head import MilHead
+from components.studies.seg_mil.head_v1 import MilV1
+from components.studies.seg_mil.head_v2 import MilV2
+from components.studies.seg_mil.targets import ConceptTargets
 from tests.world import column, segment_columns
 
 CARD = load_card("toybirds")

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.models.backbone import Backbone
-from components.models.network import Network
+from components.models.networks.backbone import Backbone
+from components.models.networks.network import Network
 
 STATISTICS: Any = ((0.0, 0.0, 0.25), (1.0, 1.0, 1.0))  # the mean colour is a dark blue, without red
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.card import load_card
-from components.data import Column, Data
-from components.images import ImageIndex
+from components.data.card import load_card
+from components.data.columns import Column, Data
+from components.data.images import ImageIndex
 from components.method import Method
 from components.stage import TensorStage, fixed_size_lists, ragged_lists
 from components.stages.clip_texts import ClipTexts

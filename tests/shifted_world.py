@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.card import Card
-from components.readers.imagenet_shifts import FOLDERS, MAPPINGS, SI_SCORE_LABELS
+from components.data.card import Card
+from components.data.readers.imagenet_shifts import FOLDERS, MAPPINGS, SI_SCORE_LABELS
 
 CLASSES = ("tench", "bench", "tandem", "mountain bike", "vase", "barber chair", "folding chair")
 TITLES = (

@@ -21,7 +21,7 @@ from transformers import (
     Sam2VisionConfig,
 )
 
-from components.images import decode
+from components.data.images import decode
 
 SIDE, PATCH, WIDTH = 128, 8, 32
 GRID = SIDE // PATCH

@@ -1,23 +1,28 @@
 """The repository's own rules that no linter knows."""
 
 import ast
+import statistics
+import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from grid.inputs.datasets import GENERATORS, READERS
+
 ROOT = Path(__file__).resolve().parents[1]
-COMPONENTS = {
-    "components/methods",
-    "components/models/segmenters",
-    "components/models/box_segmenters",
-    "components/models/detectors",
-    "components/models/backbones",
-    "components/models/attributions",
-    "components/models/relevances",
-    "components/readers",
-    "components/generators",
-}
+DATA = ("datasets/", "experiments/")
 PACKAGES = ("components", "grid", "analysis", "benchmarks")
+
+
+def component_folders() -> list[str]:
+    """Every folder whose files are components: what a `FOLDER` says anywhere, and readers and generators."""
+    found = {READERS, GENERATORS}
+    for path in (ROOT / "components").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "FOLDER" and node.value:
+                found.add(ast.literal_eval(node.value))
+    return sorted(found)
 
 
 def modules() -> list[Path]:
@@ -38,15 +43,30 @@ def test_a_module_says_what_it_is_and_its_name_means_something(path: Path) -> No
         assert not classes, "classes of a module run with -m would arrive on workers as __main__.X"
 
 
-@pytest.mark.parametrize("folder", sorted(COMPONENTS))
+@pytest.mark.parametrize("folder", component_folders())
 def test_a_component_is_named_as_its_file(folder: str) -> None:
-    for path in (ROOT / folder).glob("*.py"):
-        if path.stem == "__init__":
-            continue
+    paths = [path for path in ROOT.glob(folder.replace(".", "/") + "/*.py") if path.stem != "__init__"]
+    assert paths, "a folder of components without a component"
+    for path in paths:
         tree = ast.parse(path.read_text())
         public = [n.name for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
         camel = "".join(part.capitalize() for part in path.stem.split("_"))
         assert camel in public, f"{path.name} has no class {camel}"
+
+
+def tracked() -> list[Path]:
+    """The files that are in the repository, without what is data."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [Path(name) for name in listed.stdout.split("\0") if name and not name.startswith(DATA)]
+
+
+def test_a_file_has_one_reason_and_a_folder_can_be_seen_at_a_glance() -> None:
+    """The longest file, the middle one, and the fullest folder (experiments are listed by their prefix)."""
+    lines = {path: len((ROOT / path).read_text().splitlines()) for path in tracked() if path.suffix == ".py"}
+    assert {path: n for path, n in lines.items() if n > 400} == {}
+    assert statistics.median(lines.values()) <= 120
+    full = {folder: n for folder, n in Counter(path.parent for path in tracked()).items() if n > 20}
+    assert full == {}
 
 
 def test_pins_name_no_host() -> None:

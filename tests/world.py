@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyarrow.fs import LocalFileSystem
 
-from components.card import Card
-from components.data import ERROR, IMAGE_ID, Column, Data
-from components.images import ImageIndex, decode
-from components.models.segmenter import Segmenter
+from components.data.card import Card
+from components.data.columns import ERROR, IMAGE_ID, Column, Data
+from components.data.images import ImageIndex, decode
+from components.models.segmentation.segmenter import Segmenter
 from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Preparation, Stage, TensorStage
 from components.stages.segments import Segments
 

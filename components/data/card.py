@@ -7,7 +7,7 @@ import yaml
 from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-DATASETS = Path(__file__).resolve().parents[1] / "datasets"
+DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 CARD = "card.yaml"
 GENERATE = "python -m grid concepts"
 UNLABELLED = "unlabelled"
@@ -42,7 +42,7 @@ class Card(BaseModel):
     `sets`: of the layout imagenet_shifts, what is tested on;
     `masks` and `part_masks` are patterns relative to the root, with `{stem}` for the image's path
     without its suffix, below the folder `images` where the layout has one; what their values mean says
-    `components.mask_files`;
+    `components.data.mask_files`;
     `vocabularies`: the card whose vocabularies this data set uses, where not its own.
     """
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.images import ImageIndex, decode
+from components.data.card import Card
+from components.data.images import ImageIndex, decode
 
 Ids = NDArray[np.int64]
 ERROR = "error"  # why an image failed

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from components.data.images import ImageIndex, stored_in
 from components.identity import digest
-from components.images import ImageIndex, stored_in
 
 
 class FileHashes:

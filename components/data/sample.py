@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
+from components.data.images import ImageIndex
 from components.identity import rng
-from components.images import ImageIndex
 
 
 @dataclass(frozen=True, kw_only=True)

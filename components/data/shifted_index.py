@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.images import ImageIndex
 from components.identity import rng
-from components.images import ImageIndex
 
 MASKED = "masked"  # split of images that are there for their masks alone: no accuracy counts them
 MASKS = "masks/{stem}.png"  # beside the folder that the images lie in

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data, Ids
+from components.data.columns import Data, Ids
 from components.method import LAST, Metric
 from components.metrics.accuracy import (
     adjusted_average_accuracy,

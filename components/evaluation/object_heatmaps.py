@@ -5,21 +5,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data, Ids
-from components.frames import Frame
-from components.images import blocks
-from components.mask_files import read_mask
+from components.data.columns import Data, Ids
+from components.data.images import blocks
+from components.data.mask_files import read_mask
 from components.method import LAST, Metric
 from components.metrics.heatmaps import (
     POINTING_TOLERANCE,
     Floats,
     SegmentationScores,
-    framed_mask,
     pointing_accuracy,
     pointing_hit,
     relevance_mass,
 )
-from components.places import in_pixels
+from components.pixels.frames import Frame, framed_mask
+from components.pixels.places import in_pixels
 
 Heatmaps = Callable[[Ids], Floats]  # of some ids (n,): (n, S, S), S the card's image_size
 IMAGES_AT_ONCE = 32

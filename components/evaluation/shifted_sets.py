@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data, Ids
-from components.images import blocks
+from components.data.columns import Data, Ids
+from components.data.images import blocks
+from components.data.shifted_index import ShiftedIndex
 from components.method import LAST, Metric
 from components.metrics.label_space import hits, top_classes
-from components.shifted_index import ShiftedIndex
 
 TOP = 5
 PROTOCOLS = ("", "_occurring")  # what is put to the metrics' names

@@ -10,25 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from components.frames import Frame, frame_box
-from components.mask_files import IGNORE
+from components.data.mask_files import IGNORE
 
 Floats = NDArray[np.floating]
 Booleans = NDArray[np.bool_]
 Mask = NDArray[np.uint8] | Booleans
 POINTING_TOLERANCE = 15  # pixels, of the original pointing game
-
-
-def framed_mask(mask: Mask, size: int, frame: Frame) -> NDArray[np.uint8]:
-    """The mask as uint8 (size, size), each pixel that of the mask which its centre lies in: the frame of
-    `components.frames.framed`, which is how the image of this mask was made a square."""
-    height, width = mask.shape
-    box = frame_box(height, width, size, frame)
-    image = Image.fromarray(mask.astype(np.uint8))
-    return np.asarray(image.resize((size, size), Image.Resampling.NEAREST, box=box))
 
 
 def normalised(heatmap: Floats) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components import masks
-from components.data import Column, Ids, ragged, ragged_vectors
+from components.data.columns import Column, Ids, ragged, ragged_vectors
+from components.pixels import masks
 
 Floats = NDArray[np.float32]
 WHOLE_IMAGE = -1  # stands for the segment (and its concept) where no segment survived

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components import masks
-from components.images import resized
+from components.data.images import resized
+from components.pixels import masks
 
 MARGIN = 0.1  # of the box's sides, on each side
 GREY = 128

@@ -4,9 +4,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.frames import Frame
-from components.masks import FRAME, decode
-from components.metrics.heatmaps import framed_mask
+from components.pixels.frames import Frame, framed_mask
+from components.pixels.masks import FRAME, decode
 
 
 def framed_segments(segments: pa.Table, row: int, size: int, frame: Frame) -> NDArray[np.bool_]:

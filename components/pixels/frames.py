@@ -1,4 +1,4 @@
-"""How an image of any shape becomes the square that a model takes."""
+"""How an image of any shape, and its mask, becomes the square that a model takes."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.images import resized
+from components.data.images import resized
 
 Frame = Literal["squash", "center_crop", "center_crop_256"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -26,6 +26,15 @@ def framed(image: NDArray[np.uint8], size: int, frame: Frame) -> NDArray[np.uint
     height, width = image.shape[:2]
     box = frame_box(height, width, size, frame)
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def framed_mask(mask: NDArray[np.uint8] | NDArray[np.bool_], size: int, frame: Frame) -> NDArray[np.uint8]:
+    """The mask as uint8 (size, size), each pixel that of the mask which its centre lies in: the frame of
+    `framed`, which is how the image of this mask was made a square."""
+    height, width = mask.shape
+    box = frame_box(height, width, size, frame)
+    image = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(image.resize((size, size), Image.Resampling.NEAREST, box=box))
 
 
 def frame_box(height: int, width: int, size: int, frame: Frame) -> Box:

@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.framed_segments import framed_segments
-from components.frames import Frame, frame_box
+from components.pixels.framed_segments import framed_segments
+from components.pixels.frames import Frame, frame_box
 from components.stage import Size
 
 Heat = NDArray[np.float32]

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from components.frames import Frame, framed
-from components.models.backbone import Backbone
+from components.models.networks.backbone import Backbone
+from components.pixels.frames import Frame, framed
 from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
 from components.stages.classifier import Classifier, load_network
 
@@ -30,7 +30,7 @@ class BackboneImages(ColumnStage):
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         import torch
 
-        from components.models.network import to_pixels
+        from components.models.networks.network import to_pixels
 
         network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from components.frames import Frame, framed
-from components.models.backbone import Backbone
+from components.models.networks.backbone import Backbone
+from components.pixels.frames import Frame, framed
 from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
 from components.stages.classifier import Classifier, load_network
 
@@ -40,7 +40,7 @@ class BackboneMaps(ColumnStage):
         import torch
         from torch.nn.functional import interpolate
 
-        from components.models.network import to_pixels
+        from components.models.networks.network import to_pixels
 
         network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from components.crops import Outside, stored_masks
-from components.frames import Frame, framed
-from components.models.backbone import Backbone
-from components.segment_stage import SegmentStage
+from components.models.networks.backbone import Backbone
+from components.pixels.crops import Outside, stored_masks
+from components.pixels.frames import Frame, framed
 from components.stage import (
     Batch,
     BatchMap,
@@ -19,6 +18,7 @@ from components.stage import (
     fixed_size_lists,
     ragged_lists,
 )
+from components.stages.base.segment_stage import SegmentStage
 from components.stages.classifier import Classifier, load_network
 
 
@@ -45,7 +45,7 @@ class BackboneSegments(ColumnStage):
         return None if self.encode == "crop" else partial(framed, size=self.image_size, frame=self.frame)
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
-        from components.models.segment_features import crop_features, pool_features
+        from components.models.networks.segment_features import crop_features, pool_features
 
         network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
 

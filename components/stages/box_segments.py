@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import ragged_vectors, whole
-from components.models.box_segmenter import BoxSegmenter
-from components.segment_stage import SegmentStage, segment_columns
+from components.data.columns import ragged_vectors, whole
+from components.models.segmentation.box_segmenter import BoxSegmenter
 from components.stage import Batch, BatchMap, Rows, Tensors
+from components.stages.base.segment_stage import SegmentStage, segment_columns
 from components.stages.boxes import Boxes
 
 OF_THE_BOX = ("score", "concept", "rank")

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge
 
-from components.bags import top_concepts
-from components.data import matrix
-from components.models.detector import Detector, Question
+from components.data.columns import matrix
+from components.models.segmentation.detector import Detector, Question
+from components.pixels.bags import top_concepts
 from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors, fixed_size_lists, ragged_lists
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts

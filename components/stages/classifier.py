@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from components.data import Data
-from components.models.backbone import Backbone
-from components.models.precision import dtype_of
-from components.recipe import Recipe
+from components.data.columns import Data
+from components.models.networks.backbone import Backbone
+from components.models.training.recipe import Recipe
+from components.models.weights.precision import dtype_of
 from components.stage import Tensors, TensorStage
 
 if TYPE_CHECKING:
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class Classifier(TensorStage):
     seed: int
 
     def compute(self, data: Data, device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
-        from components.models.network import dump_tensors
-        from components.models.training import train_classifier
+        from components.models.networks.network import dump_tensors
+        from components.models.training.training import train_classifier
 
         network = self.backbone.build(self.n_classes, self.image_size, self.seed)
         train_classifier(network, data, self.recipe, self.image_size, self.seed, device, report)
@@ -50,7 +50,7 @@ def load_network(
     """The network in evaluation mode and the backbone's precision: with the classifier's weights
     (`tensors["classifier"]`) if there is one, else with the backbone's own checkpoint and no meaningful head.
     """
-    from components.models.network import load_tensors
+    from components.models.networks.network import load_tensors
 
     n_classes = 1 if classifier is None else classifier.n_classes
     network = backbone.build(n_classes, image_size, seed=0)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 
-from components.models.clip import IMAGES_AT_ONCE, Clip
-from components.places import Centres, centres, discs, in_pixels, rings, spans
+from components.models.clip.clip import IMAGES_AT_ONCE, Clip
+from components.pixels.places import Centres, centres, discs, in_pixels, rings, spans
 from components.stage import (
     Batch,
     BatchMap,
@@ -42,7 +42,7 @@ class ClipPlaces(ColumnStage):
 
     grid_size: G places per axis. radius, line_width: pixels of a 224 frame; on the image they are rounded
     to whole pixels, but never to 0. A line_width of 0 draws no circle. centres: where the places are, see
-    `components.places.centres`; ValueError when loaded if they do not fit into S pixels.
+    `components.pixels.places.centres`; ValueError when loaded if they do not fit into S pixels.
     """
 
     clip: Clip

@@ -6,18 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.crops import Outside, segment_crops, stored_masks
-from components.models.clip import Clip
-from components.segment_stage import SegmentStage
-from components.stage import (
-    Batch,
-    BatchMap,
-    ColumnStage,
-    Rows,
-    Tensors,
-    fixed_size_lists,
-    ragged_lists,
-)
+from components.models.clip.clip import Clip
+from components.pixels.crops import Outside, segment_crops, stored_masks
+from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors, fixed_size_lists, ragged_lists
+from components.stages.base.segment_stage import SegmentStage
 
 
 @dataclass(frozen=True, kw_only=True)

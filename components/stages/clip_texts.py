@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data
-from components.models.clip import Clip
+from components.data.columns import Data
+from components.models.clip.clip import Clip
 from components.stage import TensorStage
 
 

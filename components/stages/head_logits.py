@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from components.data import matrix
+from components.data.columns import matrix
 from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors, fixed_size_lists
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier_head import ClassifierHead

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components import masks
-from components.bags import BagRules, BoxRules, detected, right_size
-from components.models.segmenter import Found
-from components.segment_stage import SegmentStage, segment_columns
+from components.models.segmentation.segmenter import Found
+from components.pixels import masks
+from components.pixels.bags import BagRules, BoxRules, detected, right_size
 from components.stage import Batch, BatchMap, Rows, Tensors
+from components.stages.base.segment_stage import SegmentStage, segment_columns
 
 OF_A_DETECTOR = {"concept": pa.int64(), "score": pa.float32(), "rank": pa.int64()}
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from components.frames import Frame, framed
+from components.pixels.frames import Frame, framed
 from components.stage import Preparation
 from components.stages.backbone_images import BackboneImages
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from components.models.segmenter import Segmenter
-from components.segment_stage import SegmentStage, segment_columns
+from components.models.segmentation.segmenter import Segmenter
 from components.stage import Batch, BatchMap, Rows, Tensors
+from components.stages.base.segment_stage import SegmentStage, segment_columns
 
 
 @dataclass(frozen=True, kw_only=True)

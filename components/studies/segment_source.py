@@ -1,8 +1,8 @@
 """Which stages a segmenter's segments come from."""
 
-from components.models.prompted_segmenter import PromptedSegmenter
-from components.models.segmenter import Segmenter
-from components.segment_stage import SegmentStage
+from components.models.segmentation.prompted_segmenter import PromptedSegmenter
+from components.models.segmentation.segmenter import Segmenter
+from components.stages.base.segment_stage import SegmentStage
 from components.stages.box_segments import BoxSegments
 from components.stages.boxes import Boxes
 from components.stages.clip_images import ClipImages

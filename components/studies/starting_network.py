@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from components.card import Card
-from components.models.backbone import Backbone
-from components.recipe import Recipe
-from components.sample import Sample
+from components.data.card import Card
+from components.data.sample import Sample
+from components.models.networks.backbone import Backbone
+from components.models.training.recipe import Recipe
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier import Classifier
 from components.stages.classifier_head import ClassifierHead

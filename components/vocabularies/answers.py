@@ -8,8 +8,8 @@ from threading import Event
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from components.concepts.prompts import ASKED, MAX_TOKENS, TEMPERATURE, prompt, template
-from components.concepts.provider import Provider, ProviderError
+from components.vocabularies.prompts import ASKED, MAX_TOKENS, TEMPERATURE, prompt, template
+from components.vocabularies.provider import Provider, ProviderError
 
 BULLET = re.compile(r"(?:[-*•–—]+|\d+[.)](?=\s))\s*")
 ENDS = " \t.,;*"  # what chat models put round a phrase

@@ -1,7 +1,7 @@
 """LF-CBM's filters of concepts, in their order. K concepts, C classes, D features.
 
 Source: the method's official code (Label-free-CBM, commit fa2869d). Similarity of two texts is the dot
-product of their vectors: see `components/concepts/similarity.py`.
+product of their vectors: see `components/vocabularies/similarity.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence

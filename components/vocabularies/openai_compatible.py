@@ -10,8 +10,8 @@ from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.concepts.prompts import MAX_TOKENS, TEMPERATURE
-from components.concepts.provider import ProviderError
+from components.vocabularies.prompts import MAX_TOKENS, TEMPERATURE
+from components.vocabularies.provider import ProviderError
 
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # the same request may succeed later
 LONGEST_WAIT = 60.0  # seconds, also where the server asks for more

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.concepts.answers import Answers
-from components.concepts.filters import FILTERS, Dropped, Filters
+from components.vocabularies.answers import Answers
+from components.vocabularies.filters import FILTERS, Dropped, Filters
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
-from components.checkpoints import find_checkpoint
-from components.models.loading import WrongWeights, load_folder
+from components.models.weights.checkpoints import find_checkpoint
+from components.models.weights.loading import WrongWeights, load_folder
 
 TEXTS_AT_ONCE = 256
 VOCABULARIES = ("tokenizer.json", "vocab.txt")  # without, transformers takes every word for unknown

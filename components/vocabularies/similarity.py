@@ -18,8 +18,8 @@ def load_encoders(
     WrongWeights or ValueError if one is not there or does not fit; called with a text that is too long for
     CLIP, ValueError.
     """
-    from components.concepts.sentence_encoder import SentenceEncoder
-    from components.models.clip import Clip
+    from components.models.clip.clip import Clip
+    from components.vocabularies.sentence_encoder import SentenceEncoder
 
     of_sentences = SentenceEncoder(sentence_encoder, device)
     of_clip = Clip(checkpoint=clip, precision="fp32").load(device)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from grid.artifacts import ArtifactStore
+from grid.stores.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True)

@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from sqlalchemy.exc import OperationalError
 
-from components.card import CardError
-from components.checkpoints import MissingWeights
-from components.images import DataError
-from grid.concepts_cli import concepts
-from grid.datasets import locate, read
-from grid.explain_cli import explain
-from grid.home import HomeError, tracking_uri
-from grid.plan import Plan
-from grid.plan_view import show_plan
-from grid.planning import plan_of
-from grid.prefer_cli import prefer
+from components.data.card import CardError
+from components.data.images import DataError
+from components.models.weights.checkpoints import MissingWeights
+from grid.commands.concepts import concepts
+from grid.commands.explain import explain
+from grid.commands.prefer import prefer
+from grid.commands.weights import weights
+from grid.inputs.datasets import locate, read
+from grid.planning.plan import Plan
+from grid.planning.plan_view import show_plan
+from grid.planning.planning import plan_of
 from grid.progress import Display, console
 from grid.refused import Refused
 from grid.results.database import ResultsUnreachable
 from grid.results.store import IdentityClash, redacted
 from grid.run import REFUSED, SOMETHING_FAILED, Request, run
-from grid.spec import Spec, SpecError, load_spec
-from grid.storage import StorageError
-from grid.weights_cli import weights
-from grid.world import World, open_world
+from grid.spec.spec import Spec, SpecError, load_spec
+from grid.stores.home import HomeError, tracking_uri
+from grid.stores.storage import StorageError
+from grid.stores.world import World, open_world
 
 if TYPE_CHECKING:
-    from grid.artifact_care import Held
+    from grid.commands.artifact_care import Held
 
 REFUSALS = (
     CardError,
@@ -129,7 +129,7 @@ def submit_command(
     wait: Annotated[bool, typer.Option(help="follow the log; exit with the job's outcome")] = True,
 ) -> None:
     """Runs the experiment as a Ray job, with this commit recorded and the CONCEPTGRID_ places passed on."""
-    from grid.submit import submit
+    from grid.commands.submit import submit
 
     load_spec(spec, tuple(set_ or ()))
     arguments = [part for override in set_ or () for part in ("--set", override)]
@@ -147,7 +147,7 @@ def doctor_command(
 ) -> None:
     """What the spec needs and what of it is missing here: weights, data, GPUs, stores, services, versions;
     each with the command that mends it. Exit status 1 if something is missing."""
-    from grid.doctor import Places, findings
+    from grid.commands.doctor import Places, findings
 
     found = list(findings(load_spec(spec, tuple(set_ or ())), Places(results, storage, address)))
     missing = [finding for finding in found if not finding.ok]
@@ -218,7 +218,7 @@ def trial_command(
 ) -> None:
     """Runs one trial in this process, without Ray; its stages must be there. Nothing enters the results
     store: the report is printed."""
-    from grid.single import run_single
+    from grid.trials.single import run_single
 
     path, _, prefix = spec_and_id.partition("#")
     if not prefix:
@@ -259,7 +259,7 @@ def artifacts_gc(
 
     Other results stores that share the artifact store are not seen: what only they need is listed too.
     """
-    from grid.artifact_care import removable
+    from grid.commands.artifact_care import removable
 
     world = open_world(results, storage)
     found = list(removable(iter(_held(world)), older_than))
@@ -272,7 +272,7 @@ def artifacts_gc(
 
 
 def _held(world: World) -> list["Held"]:
-    from grid.artifact_care import held
+    from grid.commands.artifact_care import held
     from grid.results.history import stage_keys_in_use
 
     with world.results.reading() as connection:

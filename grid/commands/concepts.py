@@ -9,13 +9,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from components.card import DATASETS, Card, load_card
-from components.concepts.answers import Answers, AnswersError, ask, read_answers, unanswered, write_answers
-from components.concepts.filters import FILTERS, Embed, Filters
-from components.concepts.openai_compatible import OpenAiCompatible
-from components.concepts.prompts import ASKED, KINDS, readable
-from components.concepts.provider import ProviderError
-from components.concepts.report import Report
+from components.data.card import DATASETS, Card, load_card
+from components.vocabularies.answers import (
+    Answers,
+    AnswersError,
+    ask,
+    read_answers,
+    unanswered,
+    write_answers,
+)
+from components.vocabularies.filters import FILTERS, Embed, Filters
+from components.vocabularies.openai_compatible import OpenAiCompatible
+from components.vocabularies.prompts import ASKED, KINDS, readable
+from components.vocabularies.provider import ProviderError
+from components.vocabularies.report import Report
 from grid.names import unknown
 from grid.progress import Display, console
 from grid.refused import Refused
@@ -181,8 +188,8 @@ def _encoders(clip: str, sentence_encoder: str, names: list[str]) -> Embed:
     """Both encoders, loaded, that can read the names of the classes."""
     import torch
 
-    from components.concepts.similarity import load_encoders
-    from components.models.loading import WrongWeights
+    from components.models.weights.loading import WrongWeights
+    from components.vocabularies.similarity import load_encoders
 
     try:
         embed = load_encoders(clip, sentence_encoder, "cuda" if torch.cuda.is_available() else "cpu")

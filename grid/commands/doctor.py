@@ -10,13 +10,17 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from components.card import load_card
-from components.checkpoints import ROOT
-from components.fingerprint import FileHashes
-from components.images import stored_in
-from grid.artifacts import ArtifactStore
-from grid.datasets import Dataset, locate, read
-from grid.home import (
+from components.data.card import load_card
+from components.data.fingerprint import FileHashes
+from components.data.images import stored_in
+from components.models.weights.checkpoints import ROOT
+from grid.inputs.datasets import Dataset, locate, read
+from grid.planning.plan import Plan, make_plan
+from grid.progress import Display
+from grid.results.store import ResultsStore, ResultsUnreachable, redacted
+from grid.spec.spec import DatasetEntry, Spec, SpecError
+from grid.stores.artifacts import ArtifactStore
+from grid.stores.home import (
     DATA,
     HOME,
     RESULTS_URL,
@@ -30,12 +34,8 @@ from grid.home import (
     storage_uri,
     tracking_uri,
 )
-from grid.plan import Plan, make_plan
-from grid.progress import Display
-from grid.results.store import ResultsStore, ResultsUnreachable, redacted
-from grid.spec import DatasetEntry, Spec, SpecError
-from grid.storage import StorageError
-from grid.world import probe_writable
+from grid.stores.storage import StorageError
+from grid.stores.world import probe_writable
 
 FREE_BYTES = 2 * 2**30
 ANSWER_SECONDS = 5.0  # for a service to answer
@@ -129,7 +129,7 @@ def _named(plan: Plan, noun: str, well: str) -> Iterator[Finding]:
 
 def _machines(plan: Plan, address: str | None) -> Iterator[Finding]:
     """Whether GPUs and CPUs suffice: of the cluster that the run would join, else of this machine."""
-    from grid.cluster import ClusterError, cluster
+    from grid.stages.cluster import ClusterError, cluster
 
     if address is None and not in_ray_job():
         import torch
@@ -158,7 +158,7 @@ def _reach(address: str) -> None:
 
 
 def _room(plan: Plan, total: Mapping[str, float], where: str) -> Iterator[Finding]:
-    from grid.cluster import ClusterError, preflight
+    from grid.stages.cluster import ClusterError, preflight
 
     asked, there = _gpus(plan), total.get("GPU", 0.0)
     most, spec = max(asked.values(), default=0.0), plan.spec

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from grid.refused import Refused
-from grid.world import open_world
+from grid.stores.world import open_world
 
 
 def explain(
@@ -39,8 +39,8 @@ def explain(
     """
     from PIL import Image
 
-    from grid.explanation import Question, ask
-    from grid.finished import open_finished
+    from grid.commands.explanation import Question, ask
+    from grid.trials.finished import open_finished
 
     world = open_world(results, storage, create=False)
     question = Question(image, point, box, mask, concept, beta, edit, top)

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 
-from components.concept_bottleneck import ConceptBottleneck, final_layer
-from components.concept_maps import box_region, point_region
-from components.frames import framed
-from components.images import decode
-from components.metrics.heatmaps import framed_mask
-from components.regions import HasConceptMaps, explain_region, in_frame
-from components.weight_edit import corrected_and_broken, edit_weight
-from grid.finished import FinishedTrial, row_of
+from components.data.images import decode
+from components.pixels.frames import framed, framed_mask
+from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck, final_layer
+from components.studies.concept_bottleneck.final.weight_edit import corrected_and_broken, edit_weight
+from components.studies.concept_bottleneck.maps.concept_maps import box_region, point_region
+from components.studies.concept_bottleneck.maps.regions import HasConceptMaps, explain_region, in_frame
 from grid.refused import Refused
+from grid.trials.finished import FinishedTrial, row_of
 
 Answer = dict[str, Any]
 Pixels = NDArray[np.uint8]
@@ -74,7 +73,7 @@ def ask(trial: FinishedTrial, question: Question) -> tuple[Answer, Pixels | None
 def _of_region(
     trial: FinishedTrial, question: Question, method: HasConceptMaps, label: int, row: int
 ) -> tuple[Answer, Pixels]:
-    from components.concept_pictures import draw_region
+    from components.studies.concept_bottleneck.maps.pictures import draw_region
 
     data, names, classes = trial.data, trial.fitted.facts["concepts"], trial.data.card.classes
     side, head = data.card.image_size, method.head(trial.fitted)

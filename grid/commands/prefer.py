@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from grid.refused import Refused
-from grid.world import World, open_world
+from grid.stores.world import World, open_world
 
 
 def prefer(
@@ -34,9 +34,9 @@ def prefer(
     Votes go to the table `preference`; the same command goes on where the rater stopped. Percentages:
     `python -m analysis preferences EXPERIMENT`.
     """
-    from grid.finished import open_finished
-    from grid.prefer import Study, pairs_of
-    from grid.prefer_server import LOOPBACK, serve
+    from grid.commands.prefer_server import LOOPBACK, serve
+    from grid.commands.preference import Study, pairs_of
+    from grid.trials.finished import open_finished
 
     world = open_world(results, storage, create=False)
     ids = _two_trials(world, experiment, left, right, dataset)

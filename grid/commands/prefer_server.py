@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from grid.prefer import Study
+from grid.commands.preference import Study
 from grid.refused import Refused
 from grid.results.store import redacted
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.evaluation.pictures import draw_evidence
 from components.identity import rng
-from components.pictures import draw_evidence
-from grid.finished import FinishedTrial
 from grid.refused import Refused
 from grid.results.store import ResultsStore
+from grid.trials.finished import FinishedTrial
 
 Choice = Literal["left", "right", "tie"]  # tie: the study's DISCORD
 

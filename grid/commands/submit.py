@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.checkpoints import WEIGHTS, weights_folder
-from grid.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
-from grid.provenance import COMMIT, ROOT, git, stated_commit
+from components.models.weights.checkpoints import WEIGHTS, weights_folder
+from grid.stores.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
+from grid.stores.provenance import COMMIT, ROOT, git, stated_commit
 
 PASSED_ON = ("CONCEPTGRID_DATA", HOME, RESULTS_URL, STORAGE, TRACKING_URI)
 MAX_UPLOAD_BYTES = 100 * 2**20  # Ray refuses a larger working directory

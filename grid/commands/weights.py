@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from components.checkpoints import FETCH, ROOT, WEIGHTS, weights_folder
+from components.models.weights.checkpoints import FETCH, ROOT, WEIGHTS, weights_folder
+from grid.inputs.weights import check, expected_sums, fetched, here, names_in, table
 from grid.progress import Display, console
 from grid.refused import Refused
 from grid.run import SOMETHING_FAILED
-from grid.spec import load_spec
-from grid.weights import check, expected_sums, fetched, here, names_in, table
+from grid.spec.spec import load_spec
 
 WIDTH = 140  # of the list, in characters
 
@@ -58,7 +58,7 @@ def weights_fetch(
 
     Exit status 1 if one could not be had.
     """
-    from grid.weights_fetch import FetchError, entry_of, fetch
+    from grid.inputs.weights_fetch import FetchError, entry_of, fetch
 
     folder = to.expanduser().resolve() if to else weights_folder()
     if folder is None:

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.card import Card, CardError, load_card
-from components.data import Data
-from components.fingerprint import FileHashes, fingerprint
+from components.data.card import Card, CardError, load_card
+from components.data.columns import Data
+from components.data.fingerprint import FileHashes, fingerprint
+from components.data.images import DataError, ImageIndex
 from components.identity import digest
-from components.images import DataError, ImageIndex
-from grid.home import data_folder, home
 from grid.names import component_class
 from grid.progress import Display
-from grid.space import build
-from grid.spec import DatasetEntry, SpecError
+from grid.spec.space import build
+from grid.spec.spec import DatasetEntry, SpecError
+from grid.stores.home import data_folder, home
 
-READERS = "components.readers"
-GENERATORS = "components.generators"
+READERS = "components.data.readers"
+GENERATORS = "components.data.generators"
 PATIENCE = 2.0  # seconds that a fingerprint may take without a word
 
 

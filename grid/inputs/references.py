@@ -4,8 +4,8 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
-from components.card import DATASETS
-from grid.spec import SpecError
+from components.data.card import DATASETS
+from grid.spec.spec import SpecError
 
 REPORTED = "reported.csv"
 TEXTS = ("paper", "table_name", "row_name", "setting", "method", "metric", "split", "selection")

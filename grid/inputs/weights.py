@@ -10,11 +10,17 @@ import yaml
 from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.card import load_card
-from components.checkpoints import FETCH, ROOT, MissingWeights, checkpoint_files, find_checkpoint
+from components.data.card import load_card
 from components.identity import configuration
-from grid.search import candidates
-from grid.spec import Spec
+from components.models.weights.checkpoints import (
+    FETCH,
+    ROOT,
+    MissingWeights,
+    checkpoint_files,
+    find_checkpoint,
+)
+from grid.spec.search import candidates
+from grid.spec.spec import Spec
 
 TABLE = ROOT / "weights.yaml"
 RECORD = ".sha256"

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.checkpoints import checkpoint_files
+from components.models.weights.checkpoints import checkpoint_files
+from grid.inputs.weights import Source, Weights, problem, record_of, sha256, table
 from grid.names import UnknownName, unknown
 from grid.progress import Display
-from grid.weights import Source, Weights, problem, record_of, sha256, table
 
 CHUNK = 2**20
 TIMEOUT = 60.0  # seconds without a byte

@@ -14,9 +14,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from components.identity import canonical, configuration
 from components.method import Method
-from grid.plan import Plan, PlannedTrial
-from grid.search import configurations_of, identity, spaces
-from grid.space import Space
+from grid.planning.plan import Plan, PlannedTrial
+from grid.spec.search import configurations_of, identity, spaces
+from grid.spec.space import Space
 
 BLOCK = "methods"
 MAX_REPEATS = 100  # proposals in a row that are known already: then the space is taken as exhausted

@@ -5,19 +5,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from components.card import MissingVocabulary
-from components.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
-from components.fingerprint import FileHashes
+from components.data.card import MissingVocabulary
+from components.data.fingerprint import FileHashes
+from components.data.images import ImageIndex
 from components.identity import component_name, configuration, digest
-from components.images import ImageIndex
 from components.method import Method
-from components.models.precision import with_precision
+from components.models.weights.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
+from components.models.weights.precision import with_precision
 from components.stage import ColumnStage, Stage
-from grid.datasets import Dataset
+from grid.inputs.datasets import Dataset
+from grid.inputs.weights import problem
 from grid.results.entry import TrialEntry
-from grid.search import Candidates, candidates
-from grid.spec import Resources, Spec
-from grid.weights import problem
+from grid.spec.search import Candidates, candidates
+from grid.spec.spec import Resources, Spec
 
 UNRESOLVED = "unresolved"
 

@@ -5,7 +5,7 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from grid.plan import Plan, PlannedStage
+from grid.planning.plan import Plan, PlannedStage
 
 
 def show_plan(plan: Plan, console: Console) -> None:

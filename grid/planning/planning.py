@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from components.card import CardError
-from grid.datasets import Dataset
-from grid.optuna_search import OptunaProposals
-from grid.plan import Plan, PlannedTrial, make_plan
-from grid.proposals import Proposals, Rest
+from components.data.card import CardError
+from grid.inputs.datasets import Dataset
+from grid.planning.optuna_search import OptunaProposals
+from grid.planning.plan import Plan, PlannedTrial, make_plan
+from grid.planning.proposals import Proposals, Rest
 from grid.results import history
-from grid.spec import MethodResources, Spec, SpecError
-from grid.world import World
+from grid.spec.spec import MethodResources, Spec, SpecError
+from grid.stores.world import World
 
 
 def plan_of(spec: Spec, datasets: Sequence[Dataset], world: World) -> Plan:

@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from components.card import Card
+from components.data.card import Card
 from components.identity import canonical_json, component_name, configuration, rng
 from components.method import Method
-from grid.space import Configuration, Range, Space, parse_space
-from grid.spec import Spec, SpecError
+from grid.spec.space import Configuration, Range, Space, parse_space
+from grid.spec.spec import Spec, SpecError
 
 MAX_DRAWS_PER_TRIAL = 200  # a space with fewer configurations than asked for runs dry
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from components.method import Method
 from grid.names import UnknownName, component_class, unknown
-from grid.spec import SpecError, explain
+from grid.spec.spec import SpecError, explain
 
 METHOD = "method"
 Configuration = dict[str, Any]

@@ -7,6 +7,8 @@ import yaml
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from components.method import Method
+from components.stage import Stage
 from grid.names import names, unknown
 
 
@@ -93,11 +95,14 @@ class Resources(Strict):
 
     @model_validator(mode="after")
     def _named(self) -> "Resources":
-        for given, folder in ((self.stages, "components.stages"), (self.methods, "components.methods")):
-            known = [*names(folder), "default"]
+        for key, given, folders in (
+            ("stages", self.stages, Stage.FOLDERS),
+            ("methods", self.methods, (Method.FOLDER,)),
+        ):
+            known = [*names(*folders), "default"]
             for name in given:
                 if name not in known:
-                    raise ValueError(unknown(name, known, f"resources.{folder.rpartition('.')[2]} key"))
+                    raise ValueError(unknown(name, known, f"resources.{key} key"))
         return self
 
     def stage(self, kind: str) -> StageResources:

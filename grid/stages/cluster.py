@@ -9,13 +9,13 @@ from typing import Any
 
 import ray
 
-from components.checkpoints import WEIGHTS, weights_folder
+from components.models.weights.checkpoints import WEIGHTS, weights_folder
 from components.stage import ColumnStage
-from grid.home import in_ray_job
-from grid.plan import PlannedStage, PlannedTrial
-from grid.provenance import COMMIT, ROOT, stated_commit
+from grid.planning.plan import PlannedStage, PlannedTrial
 from grid.refused import Refused
-from grid.spec import MethodResources, Spec, StageResources
+from grid.spec.spec import MethodResources, Spec, StageResources
+from grid.stores.home import in_ray_job
+from grid.stores.provenance import COMMIT, ROOT, stated_commit
 
 KEEP_WORKERS = {  # between pipelines: starting a Python with Ray in it takes longer than many a stage
     "num_workers_soft_limit": 4 + 2 * (os.cpu_count() or 1),

@@ -16,16 +16,14 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from components.data import IMAGE_ID
-from components.images import ImageIndex, blocks
+from components.data.columns import IMAGE_ID
+from components.data.images import ImageIndex, blocks
 from components.stage import ColumnStage, TensorStage
-from grid.artifacts import ArtifactStore
-from grid.cluster import IO_CPUS, replicas_for
-from grid.datasets import open_data
-from grid.plan import PlannedStage, by_sort
-from grid.provenance import provenance
-from grid.spec import StageResources
-from grid.stage_worker import (
+from grid.inputs.datasets import open_data
+from grid.planning.plan import PlannedStage, by_sort
+from grid.spec.spec import StageResources
+from grid.stages.cluster import IO_CPUS, replicas_for
+from grid.stages.worker import (
     DEVICE_BATCH,
     MASK,
     MODEL_INPUTS,
@@ -38,6 +36,8 @@ from grid.stage_worker import (
     read_images,
     write_part,
 )
+from grid.stores.artifacts import ArtifactStore
+from grid.stores.provenance import provenance
 
 PART_IMAGES = 256  # rows of a part at most: what a kill can cost
 PARTS_PER_REPLICA = 4  # at least, as far as batches stay whole: else few images would keep one replica busy

@@ -8,16 +8,11 @@ from typing import Any
 import ray
 
 from components.stage import TensorStage
-from grid.artifacts import ArtifactStore
-from grid.pipeline import (
-    StageFailed,
-    finish_tensor_stage,
-    run_column_stage,
-    start_tensor_stage,
-)
-from grid.plan import Plan, PlannedStage, PlannedTrial
+from grid.planning.plan import Plan, PlannedStage, PlannedTrial
 from grid.progress import Display
 from grid.results.store import ResultsStore
+from grid.stages.pipeline import StageFailed, finish_tensor_stage, run_column_stage, start_tensor_stage
+from grid.stores.artifacts import ArtifactStore
 
 POLL_SECONDS = 0.5
 

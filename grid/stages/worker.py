@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.data import ERROR, IMAGE_ID, Column
-from components.device_memory import free_memory, out_of_memory
-from components.images import decode
+from components.data.columns import ERROR, IMAGE_ID, Column
+from components.data.images import decode
+from components.models.weights.device_memory import free_memory, out_of_memory
 from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Size
-from grid.artifacts import ArtifactStore
+from grid.stores.artifacts import ArtifactStore
 
 PIXELS, HEIGHT, WIDTH = "pixels", "height", "width"  # as prepared
 IMAGE_HEIGHT, IMAGE_WIDTH = "image_height", "image_width"  # as decoded

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from components.data import ERROR, IMAGE_ID, Column
+from components.data.columns import ERROR, IMAGE_ID, Column
 from components.identity import digest
-from grid.storage import Storage
+from grid.stores.storage import Storage
 
 FOLDER = "stages"
 PART, FAILED = "part", "failed"

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "CONCEPTGRID_COMMIT"  # `python -m grid submit` passes it: a Ray job has no .git
 PACKAGES = ("torch", "torchvision", "ray", "open_clip_torch", "scikit-image", "numpy", "pyarrow")
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from components.fingerprint import FileHashes
-from grid.artifacts import ArtifactStore
-from grid.home import home, refuse_throw_away_places, results_url, storage_uri
+from components.data.fingerprint import FileHashes
 from grid.results.store import ResultsStore
-from grid.storage import StorageError
+from grid.stores.artifacts import ArtifactStore
+from grid.stores.home import home, refuse_throw_away_places, results_url, storage_uri
+from grid.stores.storage import StorageError
 
 
 @dataclass(frozen=True)

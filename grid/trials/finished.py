@@ -9,16 +9,16 @@ import safetensors.numpy
 import yaml
 from numpy.typing import NDArray
 
-from components.data import Column, Data
+from components.data.columns import Column, Data
 from components.method import Fitted, Method
-from grid.datasets import Dataset, locate, open_data, read
+from grid.inputs.datasets import Dataset, locate, open_data, read
 from grid.names import component_class
 from grid.progress import Display
 from grid.refused import Refused
-from grid.space import build
-from grid.spec import SpecError, parse_spec
-from grid.storage import Storage
-from grid.world import World
+from grid.spec.space import build
+from grid.spec.spec import SpecError, parse_spec
+from grid.stores.storage import Storage
+from grid.stores.world import World
 
 Tensors = dict[str, NDArray[Any]]
 

@@ -8,15 +8,15 @@ from typing import Any
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from grid.artifacts import ArtifactStore
-from grid.datasets import Dataset
-from grid.plan import Plan, PlannedTrial
+from grid.inputs.datasets import Dataset
+from grid.planning.plan import Plan, PlannedTrial
+from grid.planning.proposals import Proposals
 from grid.progress import Display, Task
-from grid.proposals import Proposals
-from grid.recorder import Recorder
-from grid.single import task_of, use_threads
-from grid.spec import MethodResources
-from grid.trial import MANIFEST, TrialTask, run_trial, trial_folder
+from grid.spec.spec import MethodResources
+from grid.stores.artifacts import ArtifactStore
+from grid.trials.recorder import Recorder
+from grid.trials.single import task_of, use_threads
+from grid.trials.trial import MANIFEST, TrialTask, run_trial, trial_folder
 
 TRIALS_PER_TUNER = 1000  # Tune's memory and state grow with every trial that it knows
 ERROR_LINES = 12

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from grid.artifacts import ArtifactStore
 from grid.results import history
 from grid.results.store import ResultsStore
-from grid.trial import finished_report
+from grid.stores.artifacts import ArtifactStore
+from grid.trials.trial import finished_report
 
 Submit = Callable[[str], None]
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from grid.artifacts import ArtifactStore
-from grid.plan import Plan, PlannedTrial, by_sort
-from grid.trial import TrialTask, run_trial
+from grid.planning.plan import Plan, PlannedTrial, by_sort
+from grid.stores.artifacts import ArtifactStore
+from grid.trials.trial import TrialTask, run_trial
 
 BY_HAND = 0  # the attempt's number: no launch ever uses it
 

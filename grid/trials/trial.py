@@ -15,14 +15,14 @@ import pyarrow as pa
 import safetensors.numpy
 from PIL import Image
 
-from components.data import Column, Data
-from components.evaluation import predictions_of
+from components.data.columns import Column, Data
+from components.evaluation.accuracies import predictions_of
+from components.evaluation.pictures import draw
 from components.identity import rng
 from components.method import Explanation, Fitted, Method, Metric, Picture
-from components.pictures import draw
-from grid.artifacts import ArtifactStore
-from grid.datasets import Dataset, open_data
-from grid.provenance import provenance
+from grid.inputs.datasets import Dataset, open_data
+from grid.stores.artifacts import ArtifactStore
+from grid.stores.provenance import provenance
 
 FOLDER = "trials"
 MANIFEST = "manifest.json"

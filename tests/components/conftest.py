@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.card import load_card
-from components.data import Data
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
-from components.models.segmenters.ground_truth import GroundTruth
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.segmentation.segmenters.ground_truth import GroundTruth
+from components.models.training.recipe import Recipe
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from tests.world import draw_waterbirds, run_stages
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.models.backbone import Backbone
-from components.models.network import dump_tensors, load_tensors, to_pixels
+from components.models.networks.backbone import Backbone
+from components.models.networks.network import dump_tensors, load_tensors, to_pixels
 from grid.names import component_class, names
 
 SIDE, CLASSES = 64, 3

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from components import masks
-from components.checkpoints import MissingWeights
-from components.models.box_segmenter import BoxSegmenter
+from components.models.segmentation.box_segmenter import BoxSegmenter
+from components.models.weights.checkpoints import MissingWeights
+from components.pixels import masks
 from grid.names import component_class, names
 from tests import small_sam
 from tests.small_sam import boxed_photographs

@@ -9,11 +9,11 @@ import annotated_types as at
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from components.card import load_card
+from components.data.card import load_card
 from components.identity import component_name, configuration, digest
 from components.method import Method
-from components.models.backbone import Backbone
-from components.models.segmenter import Segmenter
+from components.models.networks.backbone import Backbone
+from components.models.segmentation.segmenter import Segmenter
 from components.stage import Stage, TensorStage
 from grid.names import component_class, names
 
@@ -97,17 +97,16 @@ def test_only_what_is_trained_depends_on_the_seed(method):
 
 def test_planning_imports_no_torch():
     """Neither the methods, nor their stages, nor what cuts and encodes."""
-    folders = [Method.FOLDER, "components.stages", Segmenter.FOLDER, Backbone.FOLDER]
-    modules = [f"{folder}.{name}" for folder in folders for name in names(folder)]
+    folders = [Method.FOLDER, *Stage.FOLDERS, Segmenter.FOLDER, Backbone.FOLDER]
     code = f"""
-import importlib, sys
-for module in {modules}:
-    importlib.import_module(module)
-from components.card import load_card
-for name in {names(Method.FOLDER)}:
-    module = importlib.import_module("components.methods." + name)
-    method = getattr(module, name.title().replace("_", ""))()
-    method.stages(load_card("toybirds"), 0)
+import sys
+from grid.names import component_class, names
+for folder in {folders}:
+    for name in names(folder):
+        component_class(folder, name)
+from components.data.card import load_card
+for name in names({Method.FOLDER!r}):
+    component_class({Method.FOLDER!r}, name)().stages(load_card("toybirds"), 0)
 print([name for name in ("torch", "torchvision", "timm", "open_clip", "ray") if name in sys.modules])
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

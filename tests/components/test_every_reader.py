@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.card import load_card
-from components.images import SPLITS, DataError, decode
-from components.readers.cifar10_c import CORRUPTIONS, LABELS, RELEASE
+from components.data.card import load_card
+from components.data.images import SPLITS, DataError, decode
+from components.data.readers.cifar10_c import CORRUPTIONS, LABELS, RELEASE
 from grid.names import component_class, names
 from tests import shifted_world
 from tests.world import draw_waterbirds
 
-READERS = "components.readers"
+READERS = "components.data.readers"
 CARD = load_card("toybirds")
 SPAWRIOUS = load_card("spawrious_o2o_hard")
 SHIFTS = shifted_world.CARD.model_copy(update={"sets": shifted_world.CARD.sets[:-1]})  # without masks

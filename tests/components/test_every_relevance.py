@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from components.models.backbones.timm import Timm
-from components.models.relevance import Relevance
-from components.models.relevance_maps import unit_maps
+from components.models.networks.backbones.timm import Timm
+from components.models.relevance.relevance import Relevance
+from components.studies.guided_fine_tuning.unit_maps import unit_maps
 from grid.names import component_class, names
 from tests.random_vit import SIDE, in_precision, random_pixels, random_vit
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import masks
-from components.images import decode
-from components.models.prompted_segmenter import PromptedSegmenter
-from components.models.segmenter import Segmenter
+from components.data.images import decode
+from components.models.segmentation.prompted_segmenter import PromptedSegmenter
+from components.models.segmentation.segmenter import Segmenter
+from components.pixels import masks
 from components.stage import ImageRecord
 from grid.names import component_class, names
 from tests.small_sam import save_sam, save_sam2

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from components.evaluation.pictures import CAPTION_HEIGHT, PANELS, SIDE, draw
 from components.method import Explanation
-from components.pictures import CAPTION_HEIGHT, PANELS, SIDE, draw
 from tests.world import draw_bird
 
 IMAGE, BIRD = draw_bird(0, 0, 96, 3)

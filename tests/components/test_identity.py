@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from components.identity import canonical, canonical_json, configuration, digest, rng
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.small_vit import SmallVit
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.small_vit import SmallVit
 
 leaves = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
-from components.card import load_card
-from components.fingerprint import FileHashes
-from components.generators.toybirds import Toybirds
-from components.images import ImageIndex
-from grid.datasets import Dataset
-from grid.plan import Plan, make_plan
-from grid.spec import parse_spec
+from components.data.card import load_card
+from components.data.fingerprint import FileHashes
+from components.data.generators.toybirds import Toybirds
+from components.data.images import ImageIndex
+from grid.inputs.datasets import Dataset
+from grid.planning.plan import Plan, make_plan
+from grid.spec.spec import parse_spec
 
 if TYPE_CHECKING:
     from tests.grid.finished_world import Finished

@@ -7,16 +7,16 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from components.data import Data
+from components.data.columns import Data
 from components.stage import ColumnStage, TensorStage
-from grid.datasets import locate, open_data, read
-from grid.plan import Plan, PlannedStage
-from grid.planning import plan_of
+from grid.inputs.datasets import locate, open_data, read
+from grid.planning.plan import Plan, PlannedStage
+from grid.planning.planning import plan_of
 from grid.progress import Display
-from grid.single import task_of
-from grid.spec import parse_spec
-from grid.trial import run_trial
-from grid.world import World, open_world
+from grid.spec.spec import parse_spec
+from grid.stores.world import World, open_world
+from grid.trials.single import task_of
+from grid.trials.trial import run_trial
 from tests.world import run_map
 
 CLIP = {"checkpoint": "datasets/toybirds/clip"}

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.card import load_card
-from components.data import Data, Ids
-from components.images import ImageIndex
+from components.data.card import load_card
+from components.data.columns import Data, Ids
+from components.data.images import ImageIndex
 from components.method import LAST, Explanation, Fitted, Method
-from grid.finished import FinishedTrial
-from grid.prefer import Study, pairs_of
+from grid.commands.preference import Study, pairs_of
 from grid.results.store import ResultsStore, TrialEntry
+from grid.trials.finished import FinishedTrial
 
 EXPERIMENT = "study"
 N_IMAGES = 8

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from components.card import load_card
-from grid.plan import Plan
-from grid.search import candidates
-from grid.spec import SpecError, parse_spec
+from components.data.card import load_card
+from grid.planning.plan import Plan
+from grid.spec.search import candidates
+from grid.spec.spec import SpecError, parse_spec
 
 CARD = load_card("toybirds")
 CLIP = {"checkpoint": "datasets/toybirds/clip"}

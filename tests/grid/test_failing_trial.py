@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from grid import launch
+from grid.trials import launch
 
 
 def test_a_trial_that_diverges_is_reported_with_its_step_and_the_next_one_runs(

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from components.card import load_card
-from components.fingerprint import FileHashes
-from grid.artifacts import ArtifactStore
-from grid.datasets import Dataset
-from grid.launch import Ended, Feed
-from grid.optuna_search import OptunaProposals
-from grid.plan import Plan, PlannedTrial, make_plan
-from grid.proposals import Proposals, Rest
-from grid.recorder import Recorder
+from components.data.card import load_card
+from components.data.fingerprint import FileHashes
+from grid.inputs.datasets import Dataset
+from grid.planning.optuna_search import OptunaProposals
+from grid.planning.plan import Plan, PlannedTrial, make_plan
+from grid.planning.proposals import Proposals, Rest
 from grid.results import history
 from grid.results.store import ResultsStore
-from grid.single import task_of
-from grid.spec import parse_spec
+from grid.spec.spec import parse_spec
+from grid.stores.artifacts import ArtifactStore
+from grid.trials.launch import Ended, Feed
+from grid.trials.recorder import Recorder
+from grid.trials.single import task_of
 
 CARD = load_card("toybirds")
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from components.checkpoints import ROOT
-from components.fingerprint import FileHashes
-from grid.cli import main
-from grid.datasets import locate, read
-from grid.plan import Plan, make_plan
+from components.data.fingerprint import FileHashes
+from components.models.weights.checkpoints import ROOT
+from grid.commands.cli import main
+from grid.inputs.datasets import locate, read
+from grid.inputs.references import references
+from grid.planning.plan import Plan, make_plan
 from grid.progress import Display
-from grid.references import references
 from grid.results.schema import ReferenceResult
 from grid.results.store import ResultsStore
-from grid.spec import SpecError, parse_spec
+from grid.spec.spec import SpecError, parse_spec
 
 CLIP = {"checkpoint": "datasets/toybirds/clip"}
 
@@ -198,7 +198,7 @@ def test_best_numbers_of_table_3_are_in_table_1() -> None:
 def test_a_broken_line_is_named_and_a_data_set_may_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grid.references.DATASETS", tmp_path)
+    monkeypatch.setattr("grid.inputs.references.DATASETS", tmp_path)
     assert list(references("cub")) == []
     (tmp_path / "cub").mkdir()
     header = "paper,table_name,row_name,setting,method,metric,split,selection,value,std,n"
@@ -233,7 +233,7 @@ def test_a_run_enters_those_of_its_data_sets(
             "paper,table_name,row_name,setting,method,metric,split,selection,value,std,n\n"
             f"P,1,r,s,standard,average_accuracy,test,last,{value},,\n"
         )
-    monkeypatch.setattr("grid.references.DATASETS", tmp_path)
+    monkeypatch.setattr("grid.inputs.references.DATASETS", tmp_path)
     monkeypatch.setattr("grid.run._launch", lambda *arguments: 0)  # no trial is run
     entry = {"name": "toybirds", "root": str(birds)}
     spec = write_spec(name="small", datasets=[entry], methods=[{"method": "standard"}])

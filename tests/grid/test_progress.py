@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from components.fingerprint import FileHashes
+from components.data.fingerprint import FileHashes
 from grid import progress
-from grid.cli import main
-from grid.datasets import locate, read
+from grid.commands.cli import main
+from grid.inputs.datasets import locate, read
 from grid.progress import Display
 from grid.run import _resolved_plan
-from grid.spec import DatasetEntry, parse_spec
-from grid.world import open_world
+from grid.spec.spec import DatasetEntry, parse_spec
+from grid.stores.world import open_world
 
 N_BIRDS = 64 + 32 + 32
 

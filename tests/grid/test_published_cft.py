@@ -3,8 +3,9 @@
 import csv
 from collections import Counter
 
-from components.card import DATASETS
-from components.readers.imagenet_shifts import FOLDERS, IMAGENET, SEGMENTATION
+from components.data.card import DATASETS
+from components.data.readers.imagenet_shifts import FOLDERS, IMAGENET, SEGMENTATION
+from components.method import Method
 from grid.names import names
 
 with (DATASETS / "imagenet_shifts" / "reported.csv").open(encoding="utf-8", newline="") as file:
@@ -41,4 +42,4 @@ def test_one_configuration_has_a_number_in_every_table() -> None:
 
 def test_numbers_of_the_network_before_stand_beside_the_start_and_all_methods_but_one_exist() -> None:
     assert all((row["selection"] == "start") == (row["row_name"] == "Original") for row in ROWS)
-    assert {row["method"] for row in ROWS} - set(names("components.methods")) == {"rrda"}
+    assert {row["method"] for row in ROWS} - set(names(Method.FOLDER)) == {"rrda"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grid.cli import main
+from grid.commands.cli import main
 
 STANDARD = [{"method": "standard"}]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components.generators.toybirds import Toybirds
+from components.data.generators.toybirds import Toybirds
 from tests.grid.conftest import Shell
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from components.checkpoints import ROOT
-from grid.plan import Plan
+from components.models.weights.checkpoints import ROOT
+from grid.planning.plan import Plan
 
 SPEC = ROOT / "experiments" / "segmil_sensitivity.yaml"
 

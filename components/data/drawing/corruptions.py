@@ -22,7 +22,7 @@ from scipy import ndimage
 from scipy.signal import fftconvolve
 from skimage.color import hsv2rgb, rgb2gray, rgb2hsv
 
-from components.corruption_strengths import SEVERITIES, SIDES, SMALL, STRENGTHS
+from components.data.drawing.corruption_strengths import SEVERITIES, SIDES, SMALL, STRENGTHS
 
 Floats = NDArray[np.float64]
 Generator = np.random.Generator

@@ -13,11 +13,11 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge
 from PIL import Image
 
-from components.corruption_strengths import SEVERITIES
-from components.corruptions import CORRUPTIONS, corrupted
-from components.generators.toybirds import SPLITS, Toybirds
+from components.data.drawing.corruption_strengths import SEVERITIES
+from components.data.drawing.corruptions import CORRUPTIONS, corrupted
+from components.data.generators.toybirds import SPLITS, Toybirds
+from components.data.images import decode
 from components.identity import rng
-from components.images import decode
 
 __all__ = ["Corrupted"]
 

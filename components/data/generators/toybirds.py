@@ -13,8 +13,8 @@ import numpy as np
 from annotated_types import Ge, Le
 from PIL import Image
 
-from components.drawing.backgrounds import TEXTURES, background, fogged
-from components.drawing.bird_drawing import HORN, PARTS, PLUMAGE, Bird, draw
+from components.data.drawing.backgrounds import TEXTURES, background, fogged
+from components.data.drawing.bird_drawing import HORN, PARTS, PLUMAGE, Bird, draw
 from components.identity import rng
 
 __all__ = ["CLASSES", "PARTS", "PLACES", "SPLITS", "Toybirds"]

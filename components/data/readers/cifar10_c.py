@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
-from components.validation_split import with_validation_split
+from components.data.card import Card
+from components.data.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
+from components.data.validation_split import with_validation_split
 
 RELEASE = "CIFAR-10-C"
 LABELS = "labels.npy"

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components.card import Card
-from components.images import DataError, ImageIndex
-from components.readers.waterbirds_csv import METADATA, WaterbirdsCsv
+from components.data.card import Card
+from components.data.images import DataError, ImageIndex
+from components.data.readers.waterbirds_csv import METADATA, WaterbirdsCsv
 
 
 class CorruptedCsv:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components.card import Card
-from components.images import DataError, ImageIndex, inside
-from components.validation_split import with_validation_split
+from components.data.card import Card
+from components.data.images import DataError, ImageIndex, inside
+from components.data.validation_split import with_validation_split
 
 TABLES = {  # a line of each: an id, a space, the value
     "images.txt": "path",

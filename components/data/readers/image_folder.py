@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.card import Card
-from components.images import IMAGE_SUFFIXES, SPLITS, DataError, ImageIndex, inside
-from components.validation_split import with_validation_split
+from components.data.card import Card
+from components.data.images import IMAGE_SUFFIXES, SPLITS, DataError, ImageIndex, inside
+from components.data.validation_split import with_validation_split
 
 
 class ImageFolder:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from components.card import Card
-from components.images import IMAGE_SUFFIXES, DataError, inside
-from components.readers.image_folder import ImageFolder
-from components.shifted_index import MASKED, MASKS, NO_LABEL, ShiftedIndex
+from components.data.card import Card
+from components.data.images import IMAGE_SUFFIXES, DataError, inside
+from components.data.readers.image_folder import ImageFolder
+from components.data.shifted_index import MASKED, MASKS, NO_LABEL, ShiftedIndex
 
 IMAGENET = "imagenet"  # the group of its own validation images
 FOLDERS = {

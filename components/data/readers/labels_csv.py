@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from components.card import Card
-from components.images import DataError, ImageIndex
-from components.readers.unlabelled_images import all_in_test
+from components.data.card import Card
+from components.data.images import DataError, ImageIndex
+from components.data.readers.unlabelled_images import all_in_test
 
 TABLE = "labels.csv"
 COLUMNS = ("file", "class_index")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.card import Card
-from components.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
-from components.validation_split import with_validation_split
+from components.data.card import Card
+from components.data.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
+from components.data.validation_split import with_validation_split
 
 BREEDS = ("bulldog", "dachshund", "labrador", "corgi")  # in the order of the places below
 # of each benchmark: the breeds' places in training, in test, and the place where all breeds are seen a little

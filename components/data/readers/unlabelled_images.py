@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
+from components.data.card import Card
+from components.data.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
 
 
 class UnlabelledImages:

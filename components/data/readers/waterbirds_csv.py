@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from components.card import Card
-from components.images import SPLITS, DataError, ImageIndex, inside
+from components.data.card import Card
+from components.data.images import SPLITS, DataError, ImageIndex, inside
 
 METADATA = "metadata.csv"
 COLUMNS = ("img_id", "img_filename", "y", "split", "place")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from components.models.clip_format import (
+from components.models.clip.clip_format import (
     Preprocess,
     build_model,
     build_tokenizer,
     read_format,
     token_counts,
 )
-from components.models.precision import Precision, dtype_of
+from components.models.weights.precision import Precision, dtype_of
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ class ClipModel:
     def __init__(self, clip: Clip, device: str) -> None:
         import torch
 
-        from components.models.loading import read_checkpoint, set_state
+        from components.models.weights.loading import read_checkpoint, set_state
 
         checkpoint = read_format(clip.checkpoint, clip.architecture)
         model = build_model(checkpoint)

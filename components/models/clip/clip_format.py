@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.checkpoints import MissingWeights, find_checkpoint
-from components.images import MAX_PIXELS
+from components.data.images import MAX_PIXELS
+from components.models.weights.checkpoints import MissingWeights, find_checkpoint
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

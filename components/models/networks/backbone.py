@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from components.models.precision import Precision
+from components.models.weights.precision import Precision
 
 if TYPE_CHECKING:
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -15,13 +15,13 @@ CENTRED: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """Base of all backbones; one file each in `components/models/backbones/`.
+    """Base of all backbones; one file each in `components/models/networks/backbones/`.
 
     precision: of the forward pass that makes features; classifiers are trained in fp32, heads alone on these
     features.
     """
 
-    FOLDER: ClassVar[str] = "components.models.backbones"
+    FOLDER: ClassVar[str] = "components.models.networks.backbones"
 
     checkpoint: str | None = None
     precision: Precision = "auto"

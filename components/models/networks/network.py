@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.checkpoints import find_checkpoint
-from components.models.backbone import Statistics
-from components.models.loading import read_checkpoint, set_state
+from components.models.networks.backbone import Statistics
+from components.models.weights.checkpoints import find_checkpoint
+from components.models.weights.loading import read_checkpoint, set_state
 
 Pool = Callable[[Tensor], Tensor]
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.crops import Outside, segment_crops
-from components.frames import Frame, frame_box
-from components.models.network import Network, to_pixels
+from components.models.networks.network import Network, to_pixels
+from components.pixels.crops import Outside, segment_crops
+from components.pixels.frames import Frame, frame_box
 
 Images = Sequence[NDArray[np.uint8]]
 Masks = Sequence[NDArray[np.bool_]]

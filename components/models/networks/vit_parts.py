@@ -10,7 +10,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import EncoderBlock
 
-from components.models.explicit_vit import (
+from components.models.networks.explicit_vit import (
     ExplicitVit,
     VitBlock,
     Weights,
@@ -18,9 +18,9 @@ from components.models.explicit_vit import (
     class_token_and_mean,
     mean_of_patches,
 )
-from components.models.network import Network, mean_pool
-from components.models.transformers_trunk import ClassTokenAndMean, TransformersTrunk
-from components.models.trunks import TimmTrunk, TorchvisionVitTrunk, VitTrunk
+from components.models.networks.network import Network, mean_pool
+from components.models.networks.transformers_trunk import ClassTokenAndMean, TransformersTrunk
+from components.models.networks.trunks import TimmTrunk, TorchvisionVitTrunk, VitTrunk
 
 
 def parts_of(network: Network) -> ExplicitVit:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from components.models.explicit_vit import BlockPass, ExplicitVit, VitBlock, VitPass
-from components.models.relevance import RelevanceOutput
+from components.models.networks.explicit_vit import BlockPass, ExplicitVit, VitBlock, VitPass
+from components.models.relevance.relevance import RelevanceOutput
 
 AttentionRule = Literal["uniform", "constant"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from components.models.explicit_vit import ExplicitVit
-from components.models.relevance import RelevanceOutput
+from components.models.networks.explicit_vit import ExplicitVit
+from components.models.relevance.relevance import RelevanceOutput
 
 
 def class_gradients(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 class RelevanceOutput(NamedTuple):
@@ -20,17 +20,17 @@ class RelevanceOutput(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Relevance:
-    """Base of all relevance maps; one file each in `components/models/relevances/`.
+    """Base of all relevance maps; one file each in `components/models/relevance/relevances/`.
 
     Attributions say the same to people, in pixels; relevance maps are functions of the parameters, whose
     gradients are what concept-guided fine-tuning needs.
     """
 
-    FOLDER: ClassVar[str] = "components.models.relevances"
+    FOLDER: ClassVar[str] = "components.models.relevance.relevances"
 
     def check(self, network: "Network") -> None:
         """Raises ValueError, in one line, for a network that it has no map of."""
-        from components.models.vit_parts import parts_of
+        from components.models.networks.vit_parts import parts_of
 
         parts_of(network)
 

@@ -7,8 +7,8 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from components.models.precision import Precision
-from components.models.segmenter import Found, Segmenter, SegmentImage
+from components.models.segmentation.segmenter import Found, Segmenter, SegmentImage
+from components.models.weights.precision import Precision
 from components.stage import ImageRecord
 
 

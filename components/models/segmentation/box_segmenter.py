@@ -7,16 +7,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from components.models.segmenter import Found
+from components.models.segmentation.segmenter import Found
 
 SegmentBoxes = Callable[[NDArray[np.uint8], NDArray[np.float32]], Found]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxSegmenter:
-    """Base of all box segmenters; one file each in `components/models/box_segmenters/`."""
+    """Base of all box segmenters; one file each in `components/models/segmentation/box_segmenters/`."""
 
-    FOLDER: ClassVar[str] = "components.models.box_segmenters"
+    FOLDER: ClassVar[str] = "components.models.segmentation.box_segmenters"
     BATCH_SIZE: ClassVar[int] = 8  # images a replica gets at once
 
     def load(self, device: str) -> SegmentBoxes:

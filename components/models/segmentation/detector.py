@@ -40,9 +40,9 @@ Detect = Callable[[Sequence[Question]], Answers]
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
-    """Base of all detectors; one file each in `components/models/detectors/`."""
+    """Base of all detectors; one file each in `components/models/segmentation/detectors/`."""
 
-    FOLDER: ClassVar[str] = "components.models.detectors"
+    FOLDER: ClassVar[str] = "components.models.segmentation.detectors"
     BATCH_SIZE: ClassVar[int] = 8  # images a replica gets at once
 
     def load(self, device: str) -> Detect:

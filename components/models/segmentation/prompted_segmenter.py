@@ -5,9 +5,9 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from components.models.box_segmenter import BoxSegmenter
-from components.models.detector import Detector
-from components.models.segmenter import Segmenter, SegmentImage
+from components.models.segmentation.box_segmenter import BoxSegmenter
+from components.models.segmentation.detector import Detector
+from components.models.segmentation.segmenter import Segmenter, SegmentImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,5 +20,5 @@ class PromptedSegmenter(Segmenter):
     k_top_stored: Annotated[int, Ge(1)] = 15
 
     def load(self, device: str) -> SegmentImage:
-        """Never: it looks at concepts too, so it is two stages (`components.proposals`)."""
+        """Never: it looks at concepts too, so it is two stages (`components.studies.segment_source`)."""
         raise TypeError(f"{type(self).__name__} segments by concepts, not by the image alone")

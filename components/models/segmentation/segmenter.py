@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from components import masks
+from components.pixels import masks
 from components.stage import ImageRecord
 
 Floats = NDArray[np.float32]
@@ -28,12 +28,12 @@ SegmentImage = Callable[[NDArray[np.uint8], ImageRecord], Found]
 
 @dataclass(frozen=True, kw_only=True)
 class Segmenter:
-    """Base of all segmenters; one file each in `components/models/segmenters/`.
+    """Base of all segmenters; one file each in `components/models/segmentation/segmenters/`.
 
     One without a model defines `segment`, one with a model `load`.
     """
 
-    FOLDER: ClassVar[str] = "components.models.segmenters"
+    FOLDER: ClassVar[str] = "components.models.segmentation.segmenters"
     BATCH_SIZE: ClassVar[int] = 64  # images a replica gets at once
 
     def load(self, device: str) -> SegmentImage:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.recipe import Recipe
+from components.models.training.recipe import Recipe
 
 Ints = NDArray[np.int64]
 

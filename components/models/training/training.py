@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.data import Column, Data, matrix
+from components.data.columns import Column, Data, matrix
+from components.data.images import DataError, blocks, decode, resized
 from components.identity import rng
-from components.images import DataError, blocks, decode, resized
-from components.models.group_objectives import objective_of
-from components.models.network import Network, to_pixels
-from components.recipe import Recipe
+from components.models.networks.network import Network, to_pixels
+from components.models.training.group_objectives import objective_of
+from components.models.training.recipe import Recipe
 
 Images = NDArray[np.uint8]
 Ints = NDArray[np.int64]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path, PurePath
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 WEIGHTS = "CONCEPTGRID_WEIGHTS"
 OPEN_CLIP = ("open_clip_config.json", "tokenizer.json", "config.json")
 FETCH = "python -m grid weights fetch"

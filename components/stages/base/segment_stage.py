@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from components import masks
-from components.data import Column, ragged
-from components.models.segmenter import Floats, Found
+from components.data.columns import Column, ragged
+from components.models.segmentation.segmenter import Floats, Found
+from components.pixels import masks
 from components.stage import ColumnStage, Size, fixed_size_lists, ragged_lists
 
 TINY = 0.001  # of the image: a square of 7 pixels in a frame of 224

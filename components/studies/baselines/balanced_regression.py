@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from components.data import Split
+from components.data.columns import Split
+from components.data.images import DataError
 from components.identity import rng
-from components.images import DataError
 from components.method import Fitted, Report
 from components.metrics.accuracy import worst_group_accuracy
 

@@ -6,20 +6,20 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, predictions_of, with_failures
+from components.data.card import Card
+from components.data.columns import Data, Ids
+from components.data.shifted_index import ShiftedIndex
+from components.evaluation.accuracies import accuracy_metrics, predictions_of, with_failures
+from components.evaluation.shifted_sets import ranked, set_metrics
 from components.method import LAST, Fitted, Method, Metric, Report
-from components.models.backbone import Backbone
-from components.models.backbones.small_cnn import SmallCnn
-from components.recipe import Recipe
-from components.shifted_index import ShiftedIndex
-from components.shifted_sets import ranked, set_metrics
+from components.models.networks.backbone import Backbone
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.training.recipe import Recipe
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier_head import ClassifierHead
 from components.stages.head_logits import HeadLogits
-from components.starting_network import check_start, classifier_of
+from components.studies.starting_network import check_start, classifier_of
 
 
 @dataclass(frozen=True, kw_only=True)

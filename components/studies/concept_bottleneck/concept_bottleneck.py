@@ -14,22 +14,18 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.concept_maps import global_rules, strongest
-from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, known, predictions_of
+from components.data.card import Card
+from components.data.columns import Data, Ids
+from components.evaluation.accuracies import accuracy_metrics, known, predictions_of
 from components.identity import rng
 from components.method import LAST, Explanation, Fitted, Method, Metric, Picture, Report
-from components.models.clip import Clip
-from components.models.concept_pooling import (
-    KEEP_ALL,
-    Bottleneck,
-    Pooling,
-    concept_layer_weights,
-    fit_bottleneck,
-    kept_concepts,
-)
-from components.models.final_layer import (
+from components.models.clip.clip import Clip
+from components.stage import Size, Stage
+from components.stages.backbone_images import BackboneImages
+from components.stages.backbone_maps import BackboneMaps
+from components.stages.clip_images import ClipImages
+from components.stages.clip_texts import ClipTexts
+from components.studies.concept_bottleneck.final.final_layer import (
     NEC_TARGETS,
     NONZERO,
     FinalLayer,
@@ -39,13 +35,17 @@ from components.models.final_layer import (
     first_best,
     stored_fits,
 )
-from components.stage import Size, Stage
-from components.stages.backbone_images import BackboneImages
-from components.stages.backbone_maps import BackboneMaps
-from components.stages.clip_images import ClipImages
-from components.stages.clip_texts import ClipTexts
-from components.stages.concept_layer import ConceptLayer
-from components.stages.sparse_path import SparsePath
+from components.studies.concept_bottleneck.layer.concept_pooling import (
+    KEEP_ALL,
+    Bottleneck,
+    Pooling,
+    concept_layer_weights,
+    fit_bottleneck,
+    kept_concepts,
+)
+from components.studies.concept_bottleneck.maps.concept_maps import global_rules, strongest
+from components.studies.concept_bottleneck.stages.concept_layer import ConceptLayer
+from components.studies.concept_bottleneck.stages.sparse_path import SparsePath
 
 BY_VALIDATION = ("val_average", "val_worst_group")  # the second reads group labels: an oracle
 LAMBDAS = (1e-2, 7e-3, 5e-3, 3e-3, 2e-3, 1e-3, 7e-4, 5e-4, 3e-4, 2e-4, 1e-4)
@@ -283,7 +283,7 @@ class ConceptBottleneck(Method):
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The final layer's weights as a Sankey diagram."""
-        from components.concept_pictures import draw_rules
+        from components.studies.concept_bottleneck.maps.pictures import draw_rules
 
         pixels, said = draw_rules(final_layer(fitted).weight, fitted.facts["concepts"], data.card.classes)
         return [Picture("rules", pixels, f"global rules: {said}")]

@@ -5,18 +5,18 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
-from components.card import Card
-from components.concept_bottleneck import ConceptBottleneck
-from components.models.backbone import Backbone
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.concept_pooling import KEEP_ALL
-from components.recipe import Recipe
+from components.data.card import Card
+from components.models.networks.backbone import Backbone
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.training.recipe import Recipe
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
 from components.stages.clip_places import ClipPlaces
-from components.stages.concept_layer import ConceptLayer, LossAxis, Protocol
-from components.starting_network import check_start, trunk_of
+from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck
+from components.studies.concept_bottleneck.layer.concept_pooling import KEEP_ALL
+from components.studies.concept_bottleneck.stages.concept_layer import ConceptLayer, LossAxis, Protocol
+from components.studies.starting_network import check_start, trunk_of
 
 
 @dataclass(frozen=True, kw_only=True)

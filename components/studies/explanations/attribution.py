@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.explained_network import ExplainedNetwork
-    from components.models.network import Network
+    from components.models.networks.network import Network
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -20,9 +20,9 @@ Reduction = Literal["relu", "abs", "signed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution:
-    """Base of all attributions; one file each in `components/models/attributions/`."""
+    """Base of all attributions; one file each in this study's `attributions/`."""
 
-    FOLDER: ClassVar[str] = "components.models.attributions"
+    FOLDER: ClassVar[str] = "components.studies.explanations.attributions"
 
     def check(self, network: "Network") -> None:
         """Raises ValueError, in one line, for a network that it cannot explain."""
@@ -36,7 +36,7 @@ class Attribution:
         """
         import torch
 
-        from components.models.explained_network import ExplainedNetwork, frozen
+        from components.studies.explanations.explained_network import ExplainedNetwork, frozen
 
         self.check(network)
         model = ExplainedNetwork(network)

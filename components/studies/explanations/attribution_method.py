@@ -12,35 +12,35 @@ import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.crops import stored_masks
-from components.curve_scores import mask_scores, pixel_scores, top_masks
-from components.data import Column, Data, Ids
-from components.evaluation import predictions_of
-from components.fill import Fill
-from components.frames import Frame
-from components.heat import Heat, heat_of, unframed
-from components.heatmap_scores import object_pointing_metrics, segmentation_metrics
+from components.data.card import Card
+from components.data.columns import Column, Data, Ids
+from components.data.sample import Sample
+from components.evaluation.accuracies import predictions_of
+from components.evaluation.object_heatmaps import object_pointing_metrics, segmentation_metrics
 from components.identity import component_name
 from components.method import LAST, Explanation, Fitted, Method, Metric, Report
 from components.metrics.accuracy import average_accuracy
 from components.metrics.insertion_deletion import standard_error
-from components.models.backbone import Backbone
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.prompted_segmenter import PromptedSegmenter
-from components.models.segmenter import Segmenter
-from components.models.segmenters.slic import Slic
-from components.recipe import Recipe
-from components.sample import Sample
-from components.segment_stage import SegmentStage
+from components.models.networks.backbone import Backbone
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.segmentation.prompted_segmenter import PromptedSegmenter
+from components.models.segmentation.segmenter import Segmenter
+from components.models.segmentation.segmenters.slic import Slic
+from components.models.training.recipe import Recipe
+from components.pixels.crops import stored_masks
+from components.pixels.frames import Frame
+from components.pixels.heat import Heat, heat_of, unframed
 from components.stage import ColumnStage, Stage, sampled
-from components.stages.heatmaps import Heatmaps
-from components.stages.mask_curves import MaskCurves
-from components.stages.mask_values import MaskValues
-from components.stages.pixel_curves import PixelCurves
+from components.stages.base.segment_stage import SegmentStage
 from components.stages.segments import Segments
-from components.starting_network import check_start, classifier_of
-from components.top_mask_scores import SEGMENT_FIELDS, top_mask_metrics
+from components.studies.explanations.curve_scores import mask_scores, pixel_scores, top_masks
+from components.studies.explanations.fill import Fill
+from components.studies.explanations.stages.heatmaps import Heatmaps
+from components.studies.explanations.stages.mask_curves import MaskCurves
+from components.studies.explanations.stages.mask_values import MaskValues
+from components.studies.explanations.stages.pixel_curves import PixelCurves
+from components.studies.explanations.top_mask_scores import SEGMENT_FIELDS, top_mask_metrics
+from components.studies.starting_network import check_start, classifier_of
 
 CONTROLS = ("random", "area")
 

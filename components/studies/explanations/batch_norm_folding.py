@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from components.models.network import Network
+from components.models.networks.network import Network
 
 TOLERANCE = 1e-4  # of the largest logit
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Column, Ids
-from components.images import blocks
+from components.data.columns import Column, Ids
+from components.data.images import blocks
 from components.metrics.insertion_deletion import PRESETS, auc
 
 Scores = dict[str, NDArray[np.float64]]  # by name, (n,)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.models.network import Network, mean_pool, to_pixels
+from components.models.networks.network import Network, mean_pool, to_pixels
 
 PASSES_AT_ONCE = 64  # bounds the memory of attributions that need many passes for one image
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from components.device_memory import free_memory, out_of_memory
-from components.fill import Fill
-from components.masks import FRAME
-from components.models.network import Network
+from components.models.networks.network import Network
+from components.models.weights.device_memory import free_memory, out_of_memory
+from components.pixels.masks import FRAME
+from components.studies.explanations.fill import Fill
 
 SIGMA = 5.0  # of the blur, in pixels of a 224 frame; it ends after one sigma, so that it is 11 pixels wide
 AT_ONCE = {"cpu": 16, "cuda": 256}  # most masked images of one forward pass; more are slower on a CPU

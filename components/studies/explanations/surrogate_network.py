@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.images import blocks
-from components.shapley import Coalitions, Floats, Game
-from components.surrogate import Surrogate
+from components.data.images import blocks
+from components.studies.explanations.shapley import Coalitions, Floats, Game
+from components.studies.explanations.surrogate import Surrogate
 
 MOMENTUM = 0.9
 WIDE = 40.0  # a change of a logit beyond which float32 could have no exponential

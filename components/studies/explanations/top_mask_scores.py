@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.crops import stored_masks
-from components.data import Data, Ids
-from components.images import blocks
-from components.mask_files import read_mask
+from components.data.columns import Data, Ids
+from components.data.images import blocks
+from components.data.mask_files import read_mask
 from components.method import Metric
+from components.pixels.crops import stored_masks
 
 IMAGES_AT_ONCE = 64
 SEGMENT_FIELDS = ("height", "width", "counts")

@@ -13,13 +13,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from components import masks
-from components.bags import score_segments, top_concepts
-from components.card import DATASETS, Card, CardError
-from components.data import Data, Ids, ragged, ragged_vectors
-from components.mask_files import read_mask
+from components.data.card import DATASETS, Card, CardError
+from components.data.columns import Data, Ids, ragged, ragged_vectors
+from components.data.mask_files import read_mask
+from components.pixels import masks
+from components.pixels.bags import score_segments, top_concepts
 from components.stage import Size
-from components.stages.class_concepts import ClassConcepts
+from components.studies.guided_fine_tuning.stages.class_concepts import ClassConcepts
 
 SEGMENTS, CLIP_IMAGES, CLIP_TEXTS = "segments", "clip_images", "clip_texts"  # the method's names for stages
 CLIP_SEGMENTS, CLASS_CONCEPTS, CLASS_SEGMENTS = "clip_segments", "class_concepts", "class_segments"

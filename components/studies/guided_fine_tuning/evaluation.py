@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, with_failures
-from components.heat import Heat, unframed
-from components.heatmap_scores import object_pointing_metrics, segmentation_metrics
-from components.images import blocks
+from components.data.columns import Data, Ids
+from components.data.images import blocks
+from components.data.shifted_index import ShiftedIndex
+from components.evaluation.accuracies import accuracy_metrics, with_failures
+from components.evaluation.object_heatmaps import object_pointing_metrics, segmentation_metrics
+from components.evaluation.shifted_sets import IMAGES_AT_ONCE, PROTOCOLS, TOP, Rankings, rank, set_metrics
 from components.method import LAST, Explanation, Fitted, Metric
 from components.metrics.accuracy import average_accuracy
-from components.models.fine_tuning_loop import BEST, START
-from components.models.guided_networks import fitted_network, logits_of, raw_maps
-from components.models.network import Network
-from components.models.relevance_maps import unit_maps
-from components.shifted_index import ShiftedIndex
-from components.shifted_sets import IMAGES_AT_ONCE, PROTOCOLS, TOP, Rankings, rank, set_metrics
+from components.models.networks.network import Network
+from components.pixels.heat import Heat, unframed
+from components.studies.guided_fine_tuning.loop import BEST, START
+from components.studies.guided_fine_tuning.networks import fitted_network, logits_of, raw_maps
+from components.studies.guided_fine_tuning.unit_maps import unit_maps
 
 if TYPE_CHECKING:
-    from components.fine_tuned import FineTuned
+    from components.studies.guided_fine_tuning.fine_tuned import FineTuned
 
 SELECTIONS = (START, LAST, BEST)
 

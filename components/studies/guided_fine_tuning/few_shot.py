@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.data import Ids
+from components.data.columns import Ids
 from components.identity import rng
 
 

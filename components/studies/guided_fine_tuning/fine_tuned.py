@@ -10,8 +10,27 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from components.card import Card, CardError
-from components.concept_masks import (
+from components.data.card import Card, CardError
+from components.data.columns import Data, Ids
+from components.data.sample import Sample
+from components.method import LAST, Explanation, Fitted, Method, Metric, Report
+from components.models.clip.clip import Clip
+from components.models.networks.backbone import Backbone
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.relevance.relevance import Relevance
+from components.models.relevance.relevances.gae import Gae
+from components.models.segmentation.prompted_segmenter import PromptedSegmenter
+from components.models.segmentation.segmenter import Segmenter
+from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
+from components.models.training.recipe import Recipe
+from components.pixels.frames import Frame
+from components.pixels.places import in_pixels
+from components.stage import Stage, sampled
+from components.stages.clip_images import ClipImages
+from components.stages.clip_segments import ClipSegments
+from components.stages.clip_texts import ClipTexts
+from components.stages.image_sizes import ImageSizes
+from components.studies.guided_fine_tuning.concept_masks import (
     CLASS_CONCEPTS,
     CLASS_SEGMENTS,
     CLIP_IMAGES,
@@ -23,34 +42,20 @@ from components.concept_masks import (
     check_concepts,
     concepts_by_class,
 )
-from components.data import Data, Ids
-from components.few_shot import FewShot, few_shot
-from components.frames import Frame
-from components.method import LAST, Explanation, Fitted, Method, Metric, Report
-from components.models.backbone import Backbone
-from components.models.backbones.small_vit import SmallVit
-from components.models.clip import Clip
-from components.models.prompted_segmenter import PromptedSegmenter
-from components.models.relevance import Relevance
-from components.models.relevances.gae import Gae
-from components.models.segmenter import Segmenter
-from components.models.segmenters.felzenszwalb import Felzenszwalb
-from components.places import in_pixels
-from components.proposals import segments_of
-from components.recipe import Recipe
-from components.sample import Sample
-from components.stage import Stage, sampled
-from components.stages.clip_images import ClipImages
-from components.stages.clip_segments import ClipSegments
-from components.stages.clip_texts import ClipTexts
-from components.stages.image_sizes import ImageSizes
-from components.starting_network import check_start, classifier_of
-from components.training_masks import OBJECTS, GuidedImages, MaskSource, guided_images
+from components.studies.guided_fine_tuning.few_shot import FewShot, few_shot
+from components.studies.guided_fine_tuning.training_masks import (
+    OBJECTS,
+    GuidedImages,
+    MaskSource,
+    guided_images,
+)
+from components.studies.segment_source import segments_of
+from components.studies.starting_network import check_start, classifier_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 Classification = Literal["self_label", "ground_truth", "kl_to_original"]
 
@@ -210,8 +215,8 @@ class FineTuned(Method):
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         """Weights as `<selection>/<name>`, and the ids that were trained on and held out, without those that
         were dropped for their masks."""
-        from components.models.fine_tuning_loop import fine_tune
-        from components.models.guided_networks import start_network
+        from components.studies.guided_fine_tuning.loop import fine_tune
+        from components.studies.guided_fine_tuning.networks import start_network
 
         network = start_network(self, data)
         self.relevance.check(network)
@@ -243,18 +248,18 @@ class FineTuned(Method):
         return card.classes, card.vocabulary(self.vocabulary)
 
     def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        from components.models.guided_networks import fitted_network, logits_of
+        from components.studies.guided_fine_tuning.networks import fitted_network, logits_of
 
         return logits_of([fitted_network(self, fitted, data, selection)], data, ids, self.frame)[0]
 
     def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
-        from components.models.fine_tuning_evaluation import evaluate_fine_tuned
+        from components.studies.guided_fine_tuning.evaluation import evaluate_fine_tuned
 
         return evaluate_fine_tuned(self, fitted, data)
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         """The maps of the classes that are predicted, before and after."""
-        from components.models.fine_tuning_evaluation import maps_before_and_after
+        from components.studies.guided_fine_tuning.evaluation import maps_before_and_after
 
         ids = np.asarray(image_ids, np.int64)
         return maps_before_and_after(self, fitted, data, ids[data.usable(ids)])

@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from components.data.images import DataError, blocks
 from components.identity import rng
-from components.images import DataError, blocks
 from components.method import LAST, Report
-from components.models.alignment_losses import classification
-from components.models.network import Network, dump_tensors, load_tensors, to_pixels
-from components.training_masks import GuidedImages, cropped
+from components.models.networks.network import Network, dump_tensors, load_tensors, to_pixels
+from components.studies.guided_fine_tuning.losses import classification
+from components.studies.guided_fine_tuning.training_masks import GuidedImages, cropped
 
 if TYPE_CHECKING:
-    from components.fine_tuned import FineTuned
+    from components.studies.guided_fine_tuning.fine_tuned import FineTuned
 
 START = "start"  # selection: the weights before fine-tuning
 BEST = "val_loss"  # selection: those of the epoch with the lowest loss on held-out images

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from components.data import Data, Ids
-from components.frames import Frame, framed
-from components.images import blocks
+from components.data.columns import Data, Ids
+from components.data.images import blocks
 from components.method import Fitted
-from components.models.fine_tuning_loop import START
-from components.models.network import Network, load_tensors, to_pixels
-from components.models.relevance import Relevance
+from components.models.networks.network import Network, load_tensors, to_pixels
+from components.models.relevance.relevance import Relevance
+from components.pixels.frames import Frame, framed
 from components.stage import Tensors
 from components.stages.classifier import load_target
-from components.starting_network import classifier_of
+from components.studies.guided_fine_tuning.loop import START
+from components.studies.starting_network import classifier_of
 
 if TYPE_CHECKING:
-    from components.fine_tuned import FineTuned
+    from components.studies.guided_fine_tuning.fine_tuned import FineTuned
 
 IMAGES_AT_ONCE = 64
 

@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from components.concept_masks import Booleans, ConceptRules, image_concepts, object_mask
-from components.data import Data, Ids
-from components.frames import framed
+from components.data.columns import Data, Ids
 from components.identity import rng
-from components.metrics.heatmaps import framed_mask
+from components.pixels.frames import framed, framed_mask
+from components.studies.guided_fine_tuning.concept_masks import (
+    Booleans,
+    ConceptRules,
+    image_concepts,
+    object_mask,
+)
 
 MaskSource = Literal["concepts", "object", "class_name", "random", "inverted", "whole_image"]
 OBJECTS = ("object", "class_name")  # the others are the concepts' masks, or made from them

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.bags import Bags
-from components.data import Data
-from components.images import DataError
-from components.models.mil_objects import object_overlap
+from components.data.columns import Data
+from components.data.images import DataError
+from components.pixels.bags import Bags
+from components.studies.seg_mil.objects import object_overlap
 
 if TYPE_CHECKING:
-    from components.methods.seg_mil_cbm import SegMilCbm
+    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 
 def background_shares(method: "SegMilCbm", data: Data, bags: Bags) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.bags import Bags, build_bags
-from components.data import Data, Ids, ragged_vectors
+from components.data.columns import Data, Ids, ragged_vectors
 from components.method import Fitted
+from components.pixels.bags import Bags, build_bags
 
 if TYPE_CHECKING:
-    from components.methods.seg_mil_cbm import SegMilCbm
+    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 IMAGES_AT_ONCE = 2048  # of which the stored segments are in memory, before the bags are cut
 

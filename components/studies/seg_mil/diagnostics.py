@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data
+from components.data.columns import Data
 from components.method import Metric
-from components.models.mil_bags import BagTensors
-from components.models.mil_explanation import deciding_attention, opposed
-from components.models.mil_head import MilHead, of_class
-from components.models.mil_objects import CONCEPTS, ELSEWHERE, MISSED, ObjectOverlap, object_overlap
-from components.models.mil_targets import best_constant_cosine, concept_cosine
-from components.models.mil_training import run_head
-from components.models.segmenters.whole_image import WholeImage
+from components.models.segmentation.segmenters.whole_image import WholeImage
+from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.explanation import deciding_attention, opposed
+from components.studies.seg_mil.head import MilHead, of_class
+from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, ObjectOverlap, object_overlap
+from components.studies.seg_mil.targets import best_constant_cosine, concept_cosine
+from components.studies.seg_mil.training import run_head
 
 if TYPE_CHECKING:
-    from components.methods.seg_mil_cbm import SegMilCbm
+    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 Floats = NDArray[np.floating]
 CONCENTRATED = 0.99  # attention above which one segment decides alone (A9.5)
@@ -36,7 +36,7 @@ def diagnostics(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors
     attention in proportion to areas would have; _excess, the difference (A9.9); object_covered, the share of
     the object in segments that lie mostly on it; object_best_iou, of one segment; and object_mask, the share
     of images that have one. Over the wrong ones among these: failures_missed, _elsewhere, _concepts, the
-    share with that reason, of `components.models.mil_objects`.
+    share with that reason, of `objects`.
     """
     logits, output = run_head(head, bags)
     targets = head.targets(bags.similarities)

@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.bags import WHOLE_IMAGE
-from components.crops import stored_masks
-from components.data import Data
+from components.data.columns import Data
 from components.method import Explanation
-from components.models.mil_bags import BagTensors
-from components.models.mil_head import MilHead, MilOutput, of_class
-from components.models.mil_objects import CONCEPTS, ELSEWHERE, MISSED, UNKNOWN, object_overlap
-from components.models.mil_training import run_head
+from components.pixels.bags import WHOLE_IMAGE
+from components.pixels.crops import stored_masks
+from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.head import MilHead, MilOutput, of_class
+from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, UNKNOWN, object_overlap
+from components.studies.seg_mil.training import run_head
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from components.methods.seg_mil_cbm import SegMilCbm
+    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 Floats = NDArray[np.floating]
 CONCEPTS_SHOWN = 2

@@ -8,17 +8,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from components.data import Data
+from components.data.columns import Data
+from components.evaluation.pictures import CAPTION_HEIGHT, HOT, INK, PAPER, SIDE, draw
 from components.method import Picture
-from components.models.mil_bags import BagTensors, chosen_bags
-from components.models.mil_explanation import deciding_attention, evidence_maps, explain_bags, opposed
-from components.models.mil_head import MilHead, of_class
-from components.models.mil_objects import object_overlap
-from components.models.mil_training import run_head
-from components.pictures import CAPTION_HEIGHT, HOT, INK, PAPER, SIDE, draw
+from components.studies.seg_mil.bag_tensors import BagTensors, chosen_bags
+from components.studies.seg_mil.explanation import deciding_attention, evidence_maps, explain_bags, opposed
+from components.studies.seg_mil.head import MilHead, of_class
+from components.studies.seg_mil.objects import object_overlap
+from components.studies.seg_mil.training import run_head
 
 if TYPE_CHECKING:
-    from components.methods.seg_mil_cbm import SegMilCbm
+    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 Pixels = NDArray[np.uint8]
 
@@ -26,7 +26,7 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True)
 class Failure:
     """A wrong bag: its row, its image; `confidence` is the probability of the class predicted, `reason` one
-    of `components.models.mil_objects`."""
+    of `objects`."""
 
     row: int
     image_id: int

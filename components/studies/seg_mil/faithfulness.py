@@ -14,9 +14,9 @@ from torch import Tensor
 
 from components.identity import rng
 from components.method import Metric
-from components.models.mil_bags import BagTensors, chosen_bags
-from components.models.mil_head import MilHead, MilOutput, of_class
-from components.models.mil_training import run_head
+from components.studies.seg_mil.bag_tensors import BagTensors, chosen_bags
+from components.studies.seg_mil.head import MilHead, MilOutput, of_class
+from components.studies.seg_mil.training import run_head
 
 STEPS = 10  # of the fraction of segments
 RANDOM_ORDERS = 3

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from components.models.mil_targets import ConceptTargets
+from components.studies.seg_mil.targets import ConceptTargets
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from components.models.mil_head import MilHead, MilOutput, largest
+from components.studies.seg_mil.head import MilHead, MilOutput, largest
 
 
 class MilV1(MilHead):

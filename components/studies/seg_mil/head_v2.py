@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from components.models.mil_head import MilHead, MilOutput, largest, of_class
+from components.studies.seg_mil.head import MilHead, MilOutput, largest, of_class
 
 
 class MilV2(MilHead):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components import masks
-from components.bags import WHOLE_IMAGE, Bags
-from components.data import Column, Data
+from components.data.columns import Column, Data
+from components.pixels import masks
+from components.pixels.bags import WHOLE_IMAGE, Bags
 
 Floats = NDArray[np.floating]
 Size = tuple[int, int]

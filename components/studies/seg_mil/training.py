@@ -8,20 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.data import Data
+from components.data.columns import Data
+from components.data.images import DataError, blocks
 from components.identity import rng
-from components.images import DataError, blocks
 from components.method import Fitted, Report
 from components.metrics.accuracy import average_accuracy, worst_group_accuracy
-from components.models.mil_bags import BagTensors
-from components.models.mil_head import MilHead, MilOutput
-from components.models.mil_targets import ConceptTargets, concept_cosine
-from components.models.mil_v1 import MilV1
-from components.models.mil_v2 import MilV2
-from components.models.network import dump_tensors, load_tensors
+from components.models.networks.network import dump_tensors, load_tensors
+from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.head import MilHead, MilOutput
+from components.studies.seg_mil.head_v1 import MilV1
+from components.studies.seg_mil.head_v2 import MilV2
+from components.studies.seg_mil.targets import ConceptTargets, concept_cosine
 
 if TYPE_CHECKING:
-    from components.methods.seg_mil_cbm import SegMilCbm
+    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 BAGS_AT_ONCE = 1024
 Moments = tuple[Tensor, Tensor]  # mean and standard deviation of each feature or concept

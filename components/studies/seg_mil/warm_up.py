@@ -11,23 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.bags import WHOLE_IMAGE, Bags
-from components.crops import Outside, segment_crops
-from components.data import Data
+from components.data.columns import Data
+from components.data.images import blocks
 from components.identity import rng
-from components.images import blocks
-from components.masks import decode
 from components.method import Report
-from components.models.mil_bags import BagTensors
-from components.models.mil_head import MilHead
-from components.models.mil_training import bag_loss
-from components.models.network import Network, load_tensors, to_pixels
+from components.models.networks.network import Network, load_tensors, to_pixels
+from components.pixels.bags import WHOLE_IMAGE, Bags
+from components.pixels.crops import Outside, segment_crops
+from components.pixels.masks import decode
 from components.stage import Tensors
 from components.stages.classifier import load_network
-from components.starting_network import trunk_of
+from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.head import MilHead
+from components.studies.seg_mil.training import bag_loss
+from components.studies.starting_network import trunk_of
 
 if TYPE_CHECKING:
-    from components.methods.seg_mil_cbm import SegMilCbm
+    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 IMAGES_AT_ONCE = 32
 CROPS_AT_ONCE = 256  # bounds the memory of passes without gradients

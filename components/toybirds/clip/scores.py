@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from components.drawing.backgrounds import TEXTURES
-from components.drawing.bird_drawing import PLUMAGE
-from components.generators.toybirds import PARTS, TYPICAL
-from components.toybirds_clip.views import Birds, Pixels, caption, circled, crop
+from components.data.drawing.backgrounds import TEXTURES
+from components.data.drawing.bird_drawing import PLUMAGE
+from components.data.generators.toybirds import PARTS, TYPICAL
+from components.toybirds.clip.views import Birds, Pixels, caption, circled, crop
 
 GRID = 7  # circle positions per axis
 RADIUS = 32 / 224  # of the image's side, as in SALF-CBM
@@ -31,7 +31,7 @@ class Score:
 
 
 class Clip(Protocol):
-    """Embeddings of length 1, float32 (N, D) and (T, D), as `components.models.clip` gives them."""
+    """Embeddings of length 1, float32 (N, D) and (T, D), as `components.models.clip.clip` gives them."""
 
     def embed_squares(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 

@@ -1,4 +1,4 @@
-"""Train the small CLIP of the toy birds: `python -m components.toybirds_clip.train`.
+"""Train the small CLIP of the toy birds: `python -m components.toybirds.clip.train`.
 
 Draws its own birds (places balanced, seeds that no experiment uses), trains on half red-circled,
 a quarter plain and a quarter cut-out views, keeps the weights that are best on a validation split
@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from components.generators.toybirds import Toybirds
+from components.data.generators.toybirds import Toybirds
 from components.identity import rng
-from components.toybirds_clip.captions import (
+from components.toybirds.clip.captions import (
     PHRASINGS,
     Example,
     all_true,
@@ -30,9 +30,9 @@ from components.toybirds_clip.captions import (
     segment_crop,
     whole_image,
 )
-from components.toybirds_clip.scores import scores
-from components.toybirds_clip.training import TrainedClip, load_clip
-from components.toybirds_clip.views import Birds, caption, load_birds
+from components.toybirds.clip.scores import scores
+from components.toybirds.clip.training import TrainedClip, load_clip
+from components.toybirds.clip.views import Birds, caption, load_birds
 
 LEARNING_RATE = 3e-3
 CONCEPTS = Path("datasets/toybirds/concepts.txt")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from skimage.segmentation import slic
 
-from components.crops import segment_crops
-from components.generators.toybirds import PARTS, SPLITS
+from components.data.generators.toybirds import PARTS, SPLITS
+from components.pixels.crops import segment_crops
 
 Pixels = NDArray[np.uint8]  # (S, S, 3) red green blue
 Shown = dict[str, str]  # a bird's part, or "background", to the phrase that names what it shows

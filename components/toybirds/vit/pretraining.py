@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.generators.toybirds import PARTS
-from components.models.network import Network
+from components.data.generators.toybirds import PARTS
+from components.models.networks.network import Network
 
 
 class Pretraining(nn.Module):

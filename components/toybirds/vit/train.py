@@ -1,4 +1,4 @@
-"""Train the small transformer of the toy birds: `python -m components.toybirds_vit.train`.
+"""Train the small transformer of the toy birds: `python -m components.toybirds.vit.train`.
 
 What pre-training on ImageNet is to a large transformer: from random weights and the 2,000 birds of an
 experiment, a network without convolutions learns the background alone (worst group 0.09). Draws its own birds
@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from components.generators.toybirds import CLASSES, Toybirds
+from components.data.generators.toybirds import CLASSES, Toybirds
 from components.identity import rng
-from components.models.backbones.small_vit import SmallVit
-from components.models.network import Network, to_pixels
-from components.models.training import predict
-from components.toybirds_clip.train import HELD_OUT_DATA_SEED, TRAINING_DATA_SEED
-from components.toybirds_clip.views import Birds, load_birds
-from components.toybirds_vit.pretraining import Pretraining
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.networks.network import Network, to_pixels
+from components.models.training.training import predict
+from components.toybirds.clip.train import HELD_OUT_DATA_SEED, TRAINING_DATA_SEED
+from components.toybirds.clip.views import Birds, load_birds
+from components.toybirds.vit.pretraining import Pretraining
 
 IMAGE_SIZE, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 64, 64, 2e-3, 0.05
 SHIFT = 6  # pixels

@@ -2,8 +2,8 @@ import pickle
 
 import pytest
 
-from components import card as cards
-from components.card import UNLABELLED, Card, CardError, MissingVocabulary, card_names, load_card
+from components.data import card as cards
+from components.data.card import UNLABELLED, Card, CardError, MissingVocabulary, card_names, load_card
 
 GOOD = """
 title: a

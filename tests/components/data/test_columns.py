@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.card import load_card
-from components.data import Column, Data, matrix, ragged_vectors
-from components.images import decode
-from components.readers.waterbirds_csv import WaterbirdsCsv
+from components.data.card import load_card
+from components.data.columns import Column, Data, matrix, ragged_vectors
+from components.data.images import decode
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from components.stage import fixed_size_lists, ragged_lists
 from tests.world import column, draw_waterbirds
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.card import load_card
-from components.fingerprint import FileHashes, fingerprint
-from components.readers.waterbirds_csv import WaterbirdsCsv
+from components.data.card import load_card
+from components.data.fingerprint import FileHashes, fingerprint
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from tests.world import draw_waterbirds
 
 CARD = load_card("toybirds")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.images import SPLITS, DataError, ImageIndex, blocks, decode, inside, resized, stored_in
+from components.data.images import SPLITS, DataError, ImageIndex, blocks, decode, inside, resized, stored_in
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.mask_files import IGNORE, read_mask
+from components.data.mask_files import IGNORE, read_mask
 
 
 def written(tmp_path, values):

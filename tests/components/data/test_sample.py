@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.images import SPLITS, ImageIndex
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
-from components.models.segmenters.slic import Slic
-from components.recipe import Recipe
-from components.sample import Sample
+from components.data.images import SPLITS, ImageIndex
+from components.data.sample import Sample
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.segmentation.segmenters.slic import Slic
+from components.models.training.recipe import Recipe
 from components.stage import sampled
 from components.stages.backbone_segments import BackboneSegments
 from components.stages.classifier import Classifier

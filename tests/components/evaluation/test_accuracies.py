@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from components.data import Data
-from components.evaluation import FAILED, accuracy_metrics, predictions_of
-from components.images import ImageIndex
+from components.data.columns import Data
+from components.data.images import ImageIndex
+from components.evaluation.accuracies import FAILED, accuracy_metrics, predictions_of
 from tests import reference
 
 STREAM = np.random.default_rng(0)

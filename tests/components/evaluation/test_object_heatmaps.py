@@ -7,13 +7,12 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, jaccard_score
 
-from components import heatmap_scores
-from components.card import load_card
-from components.data import Data
-from components.frames import framed
-from components.heatmap_scores import object_pointing_metrics, segmentation_metrics
-from components.metrics.heatmaps import framed_mask
-from components.readers.waterbirds_csv import WaterbirdsCsv
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.evaluation import object_heatmaps as heatmap_scores
+from components.evaluation.object_heatmaps import object_pointing_metrics, segmentation_metrics
+from components.pixels.frames import framed, framed_mask
 from tests.world import draw_waterbirds
 
 SIDE, SIZE = 48, 32

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from components.data import Data
-from components.methods.cft import Cft
-from components.methods.standard import Standard
+from components.data.columns import Data
+from components.data.readers.imagenet_shifts import ImagenetShifts
+from components.evaluation.shifted_sets import ranked, set_metrics
 from components.metrics.heatmaps import SegmentationScores
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.small_vit import SmallVit
-from components.models.guided_networks import raw_maps, start_network
-from components.models.relevance_maps import unit_maps
-from components.readers.imagenet_shifts import ImagenetShifts
-from components.recipe import Recipe
-from components.shifted_sets import ranked, set_metrics
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.training.recipe import Recipe
+from components.studies.baselines.methods.standard import Standard
+from components.studies.guided_fine_tuning.methods.cft import Cft
+from components.studies.guided_fine_tuning.networks import raw_maps, start_network
+from components.studies.guided_fine_tuning.unit_maps import unit_maps
 from tests.shifted_world import ALSO, CARD, CLASSES, IN_SETS, draw_shifts, mask_of
 from tests.world import run_stages
 

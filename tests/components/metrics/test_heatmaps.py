@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, jaccard_score
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from components.metrics.heatmaps import (
     IGNORE,
     SegmentationScores,
     foreground,
     foreground_iou,
-    framed_mask,
     normalised,
     pointing_accuracy,
     pointing_hit,
@@ -259,37 +256,6 @@ def test_mass_by_hand():
     heatmap = np.array([[-1.0, 0.0], [1.0, 3.0]])  # scaled: 0, 1, 2 and 4 quarters
     assert relevance_mass(heatmap, np.array([[1, 1], [1, 0]])) == pytest.approx(3 / 7)
     assert relevance_mass(heatmap, np.array([[0, 0], [1, IGNORE]])) == pytest.approx(2 / 3)
-
-
-def by_torchvision(mask, size, frame):
-    nearest = InterpolationMode.NEAREST
-    squash, crop = [Resize((size, size), nearest)], [Resize(size, nearest), CenterCrop(size)]
-    return np.asarray(Compose(squash if frame == "squash" else crop)(Image.fromarray(mask)))
-
-
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
-def test_masks_are_framed_as_torchvision_does(height, width, size):
-    """Where a middle falls between two pixels, rounding decides."""
-    rows, columns = np.indices((height, width), dtype=np.uint8)
-    for coordinates in (rows, columns):
-        np.testing.assert_array_equal(
-            framed_mask(coordinates, size, "squash"), by_torchvision(coordinates, size, "squash")
-        )
-        cropped = framed_mask(coordinates, size, "center_crop").astype(int)
-        assert np.abs(cropped - by_torchvision(coordinates, size, "center_crop")).max() <= 1
-
-
-def test_masks_of_photographs_are_framed_as_torchvision_does(test_data):
-    for path in sorted((test_data("seg-mini") / "masks").iterdir())[::10]:
-        mask = np.asarray(Image.open(path))
-        assert set(np.unique(mask)) <= {0, 1, IGNORE}
-        for frame in ("squash", "center_crop"):
-            assert (framed_mask(mask, 224, frame) == by_torchvision(mask, 224, frame)).mean() > 0.999
-
-
-@pytest.mark.parametrize("frame", ["squash", "center_crop"])
-def test_boolean_masks_of_the_size_stay(frame):
-    np.testing.assert_array_equal(framed_mask(disc() == 1, 96, frame), disc())
 
 
 def test_what_is_no_mask_of_this_map_is_refused():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.bags import WHOLE_IMAGE, BagRules, BoxRules, build_bags, score_segments, top_concepts
+from components.pixels.bags import WHOLE_IMAGE, BagRules, BoxRules, build_bags, score_segments, top_concepts
 from components.stage import fixed_size_lists, ragged_lists
 from tests import reference
 from tests.world import column, segment_columns

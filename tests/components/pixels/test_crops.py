@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.crops import segment_crops, stored_masks
+from components.pixels.crops import segment_crops, stored_masks
 from tests import reference
 from tests.world import segment_columns
 

@@ -4,11 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision.transforms import CenterCrop, Compose, Resize
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 from torchvision.transforms._presets import ImageClassification
 
-from components.frames import frame_box, framed
-from components.images import decode, resized
+from components.data.images import decode, resized
+from components.data.mask_files import IGNORE
+from components.pixels.frames import frame_box, framed, framed_mask
 
 NOISE = np.random.default_rng(0)
 
@@ -76,3 +77,35 @@ def test_what_a_frame_shows():
     assert frame_box(40, 80, 20, "center_crop") == (20, 0, 60, 40)
     assert frame_box(90, 30, 15, "center_crop") == (0, 30, 30, 60)
     assert frame_box(90, 30, 15, "squash") == (0, 0, 30, 90)
+
+
+def mask_by_torchvision(mask, size, frame):
+    nearest = InterpolationMode.NEAREST
+    squash, crop = [Resize((size, size), nearest)], [Resize(size, nearest), CenterCrop(size)]
+    return np.asarray(Compose(squash if frame == "squash" else crop)(Image.fromarray(mask)))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
+def test_masks_are_framed_as_torchvision_does(height, width, size):
+    """Where a middle falls between two pixels, rounding decides."""
+    rows, columns = np.indices((height, width), dtype=np.uint8)
+    for coordinates in (rows, columns):
+        np.testing.assert_array_equal(
+            framed_mask(coordinates, size, "squash"), mask_by_torchvision(coordinates, size, "squash")
+        )
+        cropped = framed_mask(coordinates, size, "center_crop").astype(int)
+        assert np.abs(cropped - mask_by_torchvision(coordinates, size, "center_crop")).max() <= 1
+
+
+def test_masks_of_photographs_are_framed_as_torchvision_does(test_data):
+    for path in sorted((test_data("seg-mini") / "masks").iterdir())[::10]:
+        mask = np.asarray(Image.open(path))
+        assert set(np.unique(mask)) <= {0, 1, IGNORE}
+        for frame in ("squash", "center_crop"):
+            assert (framed_mask(mask, 224, frame) == mask_by_torchvision(mask, 224, frame)).mean() > 0.999
+
+
+@pytest.mark.parametrize("frame", ["squash", "center_crop"])
+def test_boolean_masks_of_the_size_stay(frame):
+    disc = (np.hypot(*(np.indices((96, 96)) - 48)) < 30).astype(np.uint8)
+    np.testing.assert_array_equal(framed_mask(disc == 1, 96, frame), disc)

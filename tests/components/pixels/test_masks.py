@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from components import masks
+from components.pixels import masks
 from tests import reference
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))

@@ -4,7 +4,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from components.places import centres, discs, in_pixels, rings, spans
+from components.pixels.places import centres, discs, in_pixels, rings, spans
 
 RADIUS = 32.0
 

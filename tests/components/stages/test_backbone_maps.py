@@ -8,12 +8,12 @@ import torch
 from scipy.ndimage import zoom
 from torchvision.transforms.v2.functional import normalize
 
-from components.data import IMAGE_ID
-from components.images import decode, resized
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.timm import Timm
-from components.models.network import dump_tensors, to_pixels
-from components.recipe import Recipe
+from components.data.columns import IMAGE_ID
+from components.data.images import decode, resized
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.network import dump_tensors, to_pixels
+from components.models.training.recipe import Recipe
 from components.stage import Batch
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps

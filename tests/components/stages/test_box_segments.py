@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components import masks
-from components.models.box_segmenters.box import Box
-from components.models.box_segmenters.sam import Sam
-from components.models.clip import Clip
-from components.models.detector import Detector
+from components.models.clip.clip import Clip
+from components.models.segmentation.box_segmenters.box import Box
+from components.models.segmentation.box_segmenters.sam import Sam
+from components.models.segmentation.detector import Detector
+from components.pixels import masks
 from components.stage import Batch, ImageRecord, fixed_size_lists, ragged_lists
 from components.stages.box_segments import BoxSegments
 from components.stages.boxes import Boxes

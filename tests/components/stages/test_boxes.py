@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.card import load_card
-from components.data import ragged_vectors
+from components.data.card import load_card
+from components.data.columns import ragged_vectors
+from components.data.images import decode
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from components.identity import configuration, digest
-from components.images import decode
-from components.models.clip import Clip
-from components.models.detector import Answers, Detections, Detector, Question
-from components.models.detectors.grounding_dino import GroundingDino
-from components.readers.waterbirds_csv import WaterbirdsCsv
+from components.models.clip.clip import Clip
+from components.models.segmentation.detector import Answers, Detections, Detector, Question
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
 from components.stage import Batch, fixed_size_lists
 from components.stages.boxes import Boxes
 from components.stages.clip_images import ClipImages

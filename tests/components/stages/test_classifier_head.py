@@ -10,25 +10,25 @@ import torchvision
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
-from components.card import load_card
-from components.data import Data
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.images import DataError, decode, resized
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from components.identity import rng
-from components.images import DataError, decode, resized
-from components.methods.cft import Cft
-from components.methods.eac import Eac
-from components.methods.last_layer_retraining import LastLayerRetraining
-from components.methods.lf_cbm import LfCbm
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.methods.sparse_standard import SparseStandard
-from components.methods.standard import Standard
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.torchvision import Torchvision
-from components.models.network import dump_tensors, to_pixels
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import dump_tensors, to_pixels
+from components.models.training.recipe import Recipe
 from components.stages.backbone_images import BackboneImages
 from components.stages.classifier import load_network
-from components.starting_network import classifier_of
+from components.studies.baselines.methods.last_layer_retraining import LastLayerRetraining
+from components.studies.baselines.methods.standard import Standard
+from components.studies.concept_bottleneck.methods.lf_cbm import LfCbm
+from components.studies.concept_bottleneck.methods.sparse_standard import SparseStandard
+from components.studies.explanations.methods.eac import Eac
+from components.studies.guided_fine_tuning.methods.cft import Cft
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from components.studies.starting_network import classifier_of
 from tests.world import column, draw_waterbirds, run_stages
 
 SIDE = 48

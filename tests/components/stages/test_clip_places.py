@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
-from components.data import ragged_vectors
-from components.images import decode
-from components.models.clip import Clip, ClipModel
+from components.data.columns import ragged_vectors
+from components.data.images import decode
+from components.models.clip.clip import Clip, ClipModel
 from components.stage import Batch
 from components.stages import clip_places as module
 from components.stages.clip_images import ClipImages

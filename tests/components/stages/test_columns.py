@@ -8,20 +8,20 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Resize
 
-from components.card import load_card
-from components.crops import segment_crops
-from components.data import Data, ragged_vectors
-from components.images import decode, resized
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.torchvision import Torchvision
-from components.models.clip import Clip
-from components.models.network import to_pixels
-from components.models.precision import with_precision
-from components.models.segmenters.felzenszwalb import Felzenszwalb
-from components.models.segmenters.ground_truth import GroundTruth
-from components.models.segmenters.slic import Slic
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.data.card import load_card
+from components.data.columns import Data, ragged_vectors
+from components.data.images import decode, resized
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import to_pixels
+from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
+from components.models.segmentation.segmenters.ground_truth import GroundTruth
+from components.models.segmentation.segmenters.slic import Slic
+from components.models.training.recipe import Recipe
+from components.models.weights.precision import with_precision
+from components.pixels.crops import segment_crops
 from components.stage import Batch, fixed_size_lists
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_segments import BackboneSegments
@@ -31,7 +31,7 @@ from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
 from components.stages.image_sizes import ImageSizes
 from components.stages.segments import Segments
-from components.starting_network import classifier_of
+from components.studies.starting_network import classifier_of
 from tests.world import column, draw_waterbirds, records, run_map, segment_columns
 
 CARD = load_card("toybirds")

@@ -7,12 +7,12 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import masks
-from components.bags import BoxRules
-from components.models.segmenter import Found
-from components.models.segmenters.slic import Slic
-from components.segment_stage import segment_columns
+from components.models.segmentation.segmenter import Found
+from components.models.segmentation.segmenters.slic import Slic
+from components.pixels import masks
+from components.pixels.bags import BoxRules
 from components.stage import Batch, ImageRecord
+from components.stages.base.segment_stage import segment_columns
 from components.stages.merged_segments import MergedSegments
 from components.stages.segments import Segments
 from tests import reference

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.concepts.answers import (
+from components.vocabularies.answers import (
     Answers,
     AnswersError,
     ask,
@@ -14,8 +14,8 @@ from components.concepts.answers import (
     unanswered,
     write_answers,
 )
-from components.concepts.prompts import EXAMPLES, KINDS, prompt
-from components.concepts.provider import ProviderError
+from components.vocabularies.prompts import EXAMPLES, KINDS, prompt
+from components.vocabularies.provider import ProviderError
 
 CLASSES = ("landbird", "sea_lion")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.concepts import filters
-from components.concepts.answers import parse
-from components.concepts.filters import (
+from components.vocabularies import filters
+from components.vocabularies.answers import parse
+from components.vocabularies.filters import (
     FILTERS,
     Filters,
     drop_class_names,

@@ -4,9 +4,9 @@ import traceback
 
 import pytest
 
-from components.concepts import openai_compatible
-from components.concepts.openai_compatible import OpenAiCompatible
-from components.concepts.provider import ProviderError
+from components.vocabularies import openai_compatible
+from components.vocabularies.openai_compatible import OpenAiCompatible
+from components.vocabularies.provider import ProviderError
 from tests.fake_language_model import Reply, completion, language_model
 
 KEY = "sk-Very+Secret/0123456789"

@@ -7,11 +7,11 @@ import pytest
 from safetensors.numpy import load_file
 from scipy.special import erf, softmax
 
-from components.checkpoints import MissingWeights
-from components.concepts.sentence_encoder import SentenceEncoder
-from components.concepts.similarity import combined, load_encoders
-from components.models.clip import Clip
-from components.models.loading import WrongWeights
+from components.models.clip.clip import Clip
+from components.models.weights.checkpoints import MissingWeights
+from components.models.weights.loading import WrongWeights
+from components.vocabularies.sentence_encoder import SentenceEncoder
+from components.vocabularies.similarity import combined, load_encoders
 from tests.tiny_mpnet import PIECES, TOKENS, write_mpnet
 
 TEXTS = ["a wing", "a long red beak", "bird", "A Wing", "a long tail"]
@@ -81,7 +81,7 @@ def test_the_mean_over_tokens_of_a_forward_by_hand_whatever_the_company(folder):
 def test_more_texts_than_a_pass_takes_keep_their_order(folder, monkeypatch):
     encoder = SentenceEncoder(str(folder), "cpu")
     whole = encoder.embed(TEXTS)
-    monkeypatch.setattr("components.concepts.sentence_encoder.TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr("components.vocabularies.sentence_encoder.TEXTS_AT_ONCE", 2)
     np.testing.assert_allclose(encoder.embed(TEXTS), whole, atol=2e-6)
 
 

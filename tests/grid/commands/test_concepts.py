@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components import card as cards
-from components.card import load_card
-from components.concepts.prompts import prompt
-from components.concepts.similarity import load_encoders
-from grid import concepts_cli
-from grid.cli import main
+from components.data import card as cards
+from components.data.card import load_card
+from components.vocabularies.prompts import prompt
+from components.vocabularies.similarity import load_encoders
+from grid.commands import concepts as concepts_cli
+from grid.commands.cli import main
 from tests.fake_language_model import FakeLanguageModel, Reply, language_model
 from tests.tiny_mpnet import write_mpnet
 

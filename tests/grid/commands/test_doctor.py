@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from components.card import load_card
-from components.checkpoints import ROOT
-from grid.cli import main
+from components.data.card import load_card
+from components.models.weights.checkpoints import ROOT
+from grid.commands.cli import main
 
 WATERBIRDS = str(ROOT / "experiments/segmil_waterbirds.yaml")
 WEIGHTS = {

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.concept_bottleneck import ConceptBottleneck, final_layer
-from components.concept_maps import upsampled
-from components.images import decode
-from components.methods.salf_cbm import SalfCbm
-from grid.cli import main
-from grid.explanation import Question, ask
-from grid.finished import FinishedTrial, open_finished
+from components.data.images import decode
+from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck, final_layer
+from components.studies.concept_bottleneck.maps.concept_maps import upsampled
+from components.studies.concept_bottleneck.methods.salf_cbm import SalfCbm
+from grid.commands.cli import main
+from grid.commands.explanation import Question, ask
 from grid.refused import Refused
-from grid.storage import Storage
+from grid.stores.storage import Storage
+from grid.trials.finished import FinishedTrial, open_finished
 from tests.grid.finished_world import Finished
 
 

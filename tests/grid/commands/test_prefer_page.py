@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grid.prefer import Study
-from grid.prefer_server import serve
+from grid.commands.prefer_server import serve
+from grid.commands.preference import Study
 from tests.grid.preference_study import EXPERIMENT, N_IMAGES, SLOW, study_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

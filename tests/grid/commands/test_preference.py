@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grid.cli import main
-from grid.prefer import Study, pairs_of
-from grid.prefer_server import serve
+from grid.commands.cli import main
+from grid.commands.prefer_server import serve
+from grid.commands.preference import Study, pairs_of
 from tests.grid.conftest import Shell
 from tests.grid.finished_world import Finished
 from tests.grid.preference_study import EXPERIMENT, N_IMAGES, SLOW, study_of, two_trials

@@ -11,11 +11,11 @@ import sys
 import time
 from types import ModuleType
 
-WATCHED = {"components.models.clip", "components.models.mil_training"}
+WATCHED = {"components.models.clip.clip", "components.studies.seg_mil.training"}
 
 
 def _watch(module: ModuleType) -> None:
-    if module.__name__ == "components.models.clip":
+    if module.__name__ == "components.models.clip.clip":
         embed = module.ClipModel._embed
 
         def counted(self, pixels):

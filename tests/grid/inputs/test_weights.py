@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.checkpoints import ROOT
-from components.models.clip import Clip
-from grid import weights, weights_fetch
-from grid.cli import main
-from grid.spec import load_spec
+from components.models.clip.clip import Clip
+from components.models.weights.checkpoints import ROOT
+from grid.commands.cli import main
+from grid.inputs import weights, weights_fetch
+from grid.spec.spec import load_spec
 
 CONTENT = bytes(range(256)) * 5000  # 1.2 MiB: more than one chunk
 

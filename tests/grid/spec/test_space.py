@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from components.card import load_card
-from components.fingerprint import FileHashes
+from components.data.card import load_card
+from components.data.fingerprint import FileHashes
 from components.identity import configuration
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models.segmenters.object_mask import ObjectMask
+from components.models.segmentation.segmenters.object_mask import ObjectMask
 from components.stage import Stage
 from components.stages.clip_images import ClipImages
-from grid.plan import Plan, PlannedStage, make_plan
-from grid.plan_view import show_plan
-from grid.search import candidates
-from grid.space import build, parse_space
-from grid.spec import Spec, SpecError, load_spec, parse_spec
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from grid.planning.plan import Plan, PlannedStage, make_plan
+from grid.planning.plan_view import show_plan
+from grid.spec.search import candidates
+from grid.spec.space import build, parse_space
+from grid.spec.spec import Spec, SpecError, load_spec, parse_spec
 from tests.grid.conftest import unread_birds
 
 CARD = load_card("toybirds")
@@ -306,8 +306,8 @@ def test_what_is_missing_is_unresolved_and_never_cached(tmp_path: Path) -> None:
 
 def test_planning_imports_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; import grid.plan, grid.planning, grid.cli\n"
-        "from grid.spec import load_spec; from grid.search import candidates; from components.card import load_card\n"
+        "import sys; from pathlib import Path; import grid.planning.plan, grid.planning.planning, grid.commands.cli\n"
+        "from grid.spec.spec import load_spec; from grid.spec.search import candidates; from components.data.card import load_card\n"
         "candidates(load_spec(Path('experiments/demo.yaml')), load_card('toybirds'))\n"
         "print([m for m in ('torch', 'ray', 'mlflow', 'open_clip') if m in sys.modules])"
     )

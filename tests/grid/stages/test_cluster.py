@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grid.cluster import ClusterError, replicas_for, require_room
-from grid.home import HomeError
-from grid.spec import MethodResources, StageResources
-from grid.submit import submit
+from grid.commands.submit import submit
+from grid.spec.spec import MethodResources, StageResources
+from grid.stages.cluster import ClusterError, replicas_for, require_room
+from grid.stores.home import HomeError
 from tests.grid.conftest import ROOT, Shell
 
 

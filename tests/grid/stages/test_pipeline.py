@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grid.pipeline import PART_IMAGES, part_size
+from grid.stages.pipeline import PART_IMAGES, part_size
 
 counts = st.integers(1, 100_000), st.integers(1, 256), st.integers(1, 64)
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.data import ERROR, IMAGE_ID
-from components.images import resized
-from components.models.loading import WrongWeights
+from components.data.columns import ERROR, IMAGE_ID
+from components.data.images import resized
+from components.models.weights.loading import WrongWeights
 from components.stage import (
     Batch,
     BatchMap,
@@ -25,9 +25,8 @@ from components.stage import (
     Tensors,
     fixed_size_lists,
 )
-from grid import stage_worker
-from grid.artifacts import ArtifactStore
-from grid.stage_worker import (
+from grid.stages import worker as stage_worker
+from grid.stages.worker import (
     MASK,
     PART_MASK,
     PATH,
@@ -40,6 +39,7 @@ from grid.stage_worker import (
     run_rows,
     write_part,
 )
+from grid.stores.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True, kw_only=True)

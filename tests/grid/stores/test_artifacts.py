@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.data import ERROR, IMAGE_ID
-from grid.artifact_care import held, removable
-from grid.artifacts import ArtifactStore
-from grid.storage import Storage, StorageError
+from components.data.columns import ERROR, IMAGE_ID
+from grid.commands.artifact_care import held, removable
+from grid.stores.artifacts import ArtifactStore
+from grid.stores.storage import Storage, StorageError
 
 
 @pytest.fixture(params=["file", "fsspec"])

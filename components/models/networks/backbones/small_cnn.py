@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from components.models.backbone import CENTRED, Backbone
+from components.models.networks.backbone import CENTRED, Backbone
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class SmallCnn(Backbone):
     def build(self, n_classes: int | None, image_size: int, seed: int) -> "Network":
         import torch
 
-        from components.models.network import from_classifier
+        from components.models.networks.network import from_classifier
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from components.models.backbone import CENTRED, Backbone
+from components.models.networks.backbone import CENTRED, Backbone
 
 if TYPE_CHECKING:
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,8 @@ class SmallVit(Backbone):
     def build(self, n_classes: int | None, image_size: int, seed: int) -> "Network":
         import torch
 
-        from components.models.network import from_classifier
-        from components.models.trunks import VitTrunk
+        from components.models.networks.network import from_classifier
+        from components.models.networks.trunks import VitTrunk
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)

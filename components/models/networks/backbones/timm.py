@@ -5,11 +5,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.checkpoints import find_checkpoint
-from components.models.backbone import Backbone
+from components.models.networks.backbone import Backbone
+from components.models.weights.checkpoints import find_checkpoint
 
 if TYPE_CHECKING:
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 WEIGHTS = "model.safetensors"
 
@@ -38,8 +38,8 @@ class Timm(Backbone):
         import torch
         from torch import nn
 
-        from components.models.loading import read_checkpoint, set_state
-        from components.models.network import taken_apart
+        from components.models.networks.network import taken_apart
+        from components.models.weights.loading import read_checkpoint, set_state
 
         path = None if self.checkpoint is None else find_checkpoint(self.checkpoint)
         with torch.random.fork_rng():
@@ -86,8 +86,8 @@ def _parts(model: Any) -> "Network":
     from timm.data import resolve_model_data_config
     from torch import nn
 
-    from components.models.network import Network
-    from components.models.trunks import TimmTrunk
+    from components.models.networks.network import Network
+    from components.models.networks.trunks import TimmTrunk
 
     head = model.get_classifier()
     if not isinstance(head, nn.Module):

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from components.checkpoints import find_checkpoint
-from components.models.backbone import IMAGENET, Backbone
+from components.models.networks.backbone import IMAGENET, Backbone
+from components.models.weights.checkpoints import find_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Torchvision(Backbone):
         import torch
         from torch import nn
 
-        from components.models.loading import read_checkpoint, set_state
-        from components.models.network import Network, taken_apart
+        from components.models.networks.network import Network, taken_apart
+        from components.models.weights.loading import read_checkpoint, set_state
 
         path = None if self.checkpoint is None else find_checkpoint(self.checkpoint)
         with torch.random.fork_rng():
@@ -75,8 +75,8 @@ def _parts(model: Any) -> "Network":
     from torch import nn
     from torchvision.models import DenseNet, VisionTransformer
 
-    from components.models.network import Network
-    from components.models.trunks import FirstToken, TorchvisionVitTrunk
+    from components.models.networks.network import Network
+    from components.models.networks.trunks import FirstToken, TorchvisionVitTrunk
 
     if isinstance(model, VisionTransformer):
         *before, head = model.heads

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from components.checkpoints import find_checkpoint
-from components.models.backbone import CENTRED, IMAGENET, Backbone, Statistics
+from components.models.networks.backbone import CENTRED, IMAGENET, Backbone, Statistics
+from components.models.weights.checkpoints import find_checkpoint
 
 if TYPE_CHECKING:
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 MODELS = {
     "vit": "ViTForImageClassification",
@@ -40,9 +40,9 @@ class Transformers(Backbone):
         import transformers
         from torch import nn
 
-        from components.models.loading import load_folder
-        from components.models.network import taken_apart
-        from components.models.transformers_trunk import Logits
+        from components.models.networks.network import taken_apart
+        from components.models.networks.transformers_trunk import Logits
+        from components.models.weights.loading import load_folder
 
         path = None if self.checkpoint is None else find_checkpoint(self.checkpoint)
         kind = getattr(transformers, MODELS[self.architecture])
@@ -72,9 +72,9 @@ class Transformers(Backbone):
 
 
 def _parts(whole: Any, statistics: Statistics) -> "Network":
-    from components.models.network import Network
-    from components.models.transformers_trunk import ClassTokenAndMean, TransformersTrunk
-    from components.models.trunks import FirstToken
+    from components.models.networks.network import Network
+    from components.models.networks.transformers_trunk import ClassTokenAndMean, TransformersTrunk
+    from components.models.networks.trunks import FirstToken
 
     model = whole.model
     head = model.classifier

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.models.relevance import Relevance, RelevanceOutput
+from components.models.relevance.relevance import Relevance, RelevanceOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +18,13 @@ class AttnlrpExplicit(Relevance):
     against the class. Without gamma rules, maps of transformers are noisy (Achtibat et al.)."""
 
     def check(self, network: "Network") -> None:
-        from components.models.attnlrp import check
-        from components.models.vit_parts import parts_of
+        from components.models.networks.vit_parts import parts_of
+        from components.models.relevance.attnlrp import check
 
         check(parts_of(network))
 
     def _maps(self, network: "Network", pixels: "Tensor", classes: "Tensor") -> RelevanceOutput:
-        from components.models.attnlrp import attnlrp
-        from components.models.vit_parts import parts_of
+        from components.models.networks.vit_parts import parts_of
+        from components.models.relevance.attnlrp import attnlrp
 
         return attnlrp(parts_of(network), pixels, classes, attention_rule="uniform")

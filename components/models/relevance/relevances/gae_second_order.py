@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.models.relevance import Relevance, RelevanceOutput
+from components.models.relevance.relevance import Relevance, RelevanceOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class GaeSecondOrder(Relevance):
     about twice the time and memory."""
 
     def _maps(self, network: "Network", pixels: "Tensor", classes: "Tensor") -> RelevanceOutput:
-        from components.models.gradient_rollout import gradient_rollout
-        from components.models.vit_parts import parts_of
+        from components.models.networks.vit_parts import parts_of
+        from components.models.relevance.gradient_rollout import gradient_rollout
 
         return gradient_rollout(parts_of(network), pixels, classes, differentiable=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components import masks
-from components.models.box_segmenter import BoxSegmenter, SegmentBoxes
-from components.models.segmenter import Found
+from components.models.segmentation.box_segmenter import BoxSegmenter, SegmentBoxes
+from components.models.segmentation.segmenter import Found
+from components.pixels import masks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.checkpoints import find_checkpoint
-from components.models.box_segmenter import BoxSegmenter, SegmentBoxes
-from components.models.precision import Precision, dtype_of
-from components.models.segmenter import Found
+from components.models.segmentation.box_segmenter import BoxSegmenter, SegmentBoxes
+from components.models.segmentation.segmenter import Found
+from components.models.weights.checkpoints import find_checkpoint
+from components.models.weights.precision import Precision, dtype_of
 
 BOXES_AT_ONCE = 64  # in one pass of the mask decoder: more boxes take more passes, never more memory
 
@@ -31,8 +31,8 @@ class Sam(BoxSegmenter):
         import torch
         from segment_anything import SamPredictor
 
-        from components.models.mask_logits import segments_of_logits
-        from components.models.sam_checkpoint import load_sam
+        from components.models.segmentation.sam.mask_logits import segments_of_logits
+        from components.models.segmentation.sam.sam_checkpoint import load_sam
 
         sam = load_sam(path, device, dtype_of(self.precision, device))
         predictor = SamPredictor(sam)

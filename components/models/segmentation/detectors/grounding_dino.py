@@ -5,8 +5,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from components.models.detector import Detect, Detector
-from components.models.precision import Precision
+from components.models.segmentation.detector import Detect, Detector
+from components.models.weights.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,6 @@ class GroundingDino(Detector):
     def load(self, device: str) -> Detect:
         """MissingWeights and WrongWeights where the folder is not there or not of a GroundingDINO. The
         detector's ValueError names a concept that is empty or longer than the model's text limit."""
-        from components.models.grounding_dino_model import GroundingDinoModel
+        from components.models.segmentation.grounding_dino.model import GroundingDinoModel
 
         return GroundingDinoModel(self, device).detect

@@ -11,12 +11,12 @@ from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.modeling_outputs import BackboneOutput
 
-from components.checkpoints import find_checkpoint
-from components.models.detector import Answers, Detections, Question
-from components.models.detectors.grounding_dino import GroundingDino
-from components.models.grounding_dino_prompts import prompts
-from components.models.loading import WrongWeights, load_folder
-from components.models.precision import dtype_of
+from components.models.segmentation.detector import Answers, Detections, Question
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
+from components.models.segmentation.grounding_dino.prompts import prompts
+from components.models.weights.checkpoints import find_checkpoint
+from components.models.weights.loading import WrongWeights, load_folder
+from components.models.weights.precision import dtype_of
 
 PAIRS_AT_ONCE = 4  # bounds the memory of a pass: at full size a pair takes over 2 GB in fp32
 DELIMITERS = ["[CLS]", "[SEP]", ".", "?"]  # what the model's code splits a text at, by number

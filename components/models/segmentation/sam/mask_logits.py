@@ -6,8 +6,8 @@ import torch
 from segment_anything.utils.amg import calculate_stability_score
 from torch import Tensor
 
-from components import masks
-from components.models.segmenter import Found
+from components.models.segmentation.segmenter import Found
+from components.pixels import masks
 from components.stage import Size
 
 PIXELS_AT_ONCE = 2**25  # of upscaled masks: bounds memory, some 0.5 GB, whatever the image and its boxes

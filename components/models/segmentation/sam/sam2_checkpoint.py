@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import Sam2Model, Sam2Processor
 
-from components.models.loading import WrongWeights, load_folder
-from components.models.mixed_precision import run_in
+from components.models.weights.loading import WrongWeights, load_folder
+from components.models.weights.mixed_precision import run_in
 
 
 def load_sam2(folder: Path, device: str, dtype: torch.dtype) -> tuple[Sam2Model, Sam2Processor]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Sam2Model, Sam2Processor
 
-from components.models.mask_logits import THRESHOLD
+from components.models.segmentation.sam.mask_logits import THRESHOLD
 
 
 class Sam2Predictor:

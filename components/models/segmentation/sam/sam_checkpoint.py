@@ -8,8 +8,8 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
-from components.models.loading import WrongWeights, read_checkpoint, set_state
-from components.models.mixed_precision import run_in
+from components.models.weights.loading import WrongWeights, read_checkpoint, set_state
+from components.models.weights.mixed_precision import run_in
 
 DECODER_HEADS = 8  # of every published SAM; no tensor's shape tells
 

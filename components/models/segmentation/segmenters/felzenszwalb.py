@@ -8,8 +8,8 @@ from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
 
-from components.masks import in_image_pixels
-from components.models.segmenter import Segmenter, masks_of
+from components.models.segmentation.segmenter import Segmenter, masks_of
+from components.pixels.masks import in_image_pixels
 from components.stage import ImageRecord
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from components.models.segmenter import Segmenter, masks_of
+from components.models.segmentation.segmenter import Segmenter, masks_of
 from components.stage import ImageRecord
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.mask_files import read_mask
-from components.models.segmenter import Segmenter
+from components.data.mask_files import read_mask
+from components.models.segmentation.segmenter import Segmenter
 from components.stage import ImageRecord
 
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from components.models.box_segmenter import BoxSegmenter
-from components.models.box_segmenters.sam import Sam
-from components.models.detector import Detector
-from components.models.detectors.grounding_dino import GroundingDino
-from components.models.prompted_segmenter import PromptedSegmenter
+from components.models.segmentation.box_segmenter import BoxSegmenter
+from components.models.segmentation.box_segmenters.sam import Sam
+from components.models.segmentation.detector import Detector
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
+from components.models.segmentation.prompted_segmenter import PromptedSegmenter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.models.segmenter import Segmenter
-from components.models.segmenters.ground_truth import GroundTruth
+from components.models.segmentation.segmenter import Segmenter
+from components.models.segmentation.segmenters.ground_truth import GroundTruth
 from components.stage import ImageRecord
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from components.checkpoints import find_checkpoint
-from components.models.automatic_segmenter import AutomaticSegmenter
-from components.models.precision import dtype_of
+from components.models.segmentation.automatic_segmenter import AutomaticSegmenter
+from components.models.weights.checkpoints import find_checkpoint
+from components.models.weights.precision import dtype_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Sam2Automatic(AutomaticSegmenter):
     def predictor(self, device: str) -> Any:
         folder = find_checkpoint(self.checkpoint)
 
-        from components.models.sam2_checkpoint import load_sam2
-        from components.models.sam2_predictor import Sam2Predictor
+        from components.models.segmentation.sam.sam2_checkpoint import load_sam2
+        from components.models.segmentation.sam.sam2_predictor import Sam2Predictor
 
         return Sam2Predictor(*load_sam2(folder, device, dtype_of(self.precision, device)))

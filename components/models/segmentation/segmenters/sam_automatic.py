@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from components.checkpoints import find_checkpoint
-from components.models.automatic_segmenter import AutomaticSegmenter
-from components.models.precision import dtype_of
+from components.models.segmentation.automatic_segmenter import AutomaticSegmenter
+from components.models.weights.checkpoints import find_checkpoint
+from components.models.weights.precision import dtype_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,6 @@ class SamAutomatic(AutomaticSegmenter):
 
         from segment_anything import SamPredictor
 
-        from components.models.sam_checkpoint import load_sam
+        from components.models.segmentation.sam.sam_checkpoint import load_sam
 
         return SamPredictor(load_sam(path, device, dtype_of(self.precision, device)))

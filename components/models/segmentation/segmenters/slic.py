@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 from skimage.segmentation import slic
 
-from components.models.segmenter import Segmenter, masks_of
+from components.models.segmentation.segmenter import Segmenter, masks_of
 from components.stage import ImageRecord
 
 

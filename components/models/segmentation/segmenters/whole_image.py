@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.models.segmenter import Segmenter
+from components.models.segmentation.segmenter import Segmenter
 from components.stage import ImageRecord
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from components.recipe import Recipe
-from components.trained_classifier import TrainedClassifier
+from components.models.training.recipe import Recipe
+from components.studies.baselines.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-from components.recipe import Recipe
-from components.trained_classifier import TrainedClassifier
+from components.models.training.recipe import Recipe
+from components.studies.baselines.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True, kw_only=True)

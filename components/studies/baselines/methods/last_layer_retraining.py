@@ -7,9 +7,9 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from components.data import Data, Ids
+from components.data.columns import Data, Ids
 from components.method import LAST, Fitted, Report
-from components.trained_classifier import TrainedClassifier
+from components.studies.baselines.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class LastLayerRetraining(TrainedClassifier):
         return ("test",) if self.source == "val" else super().evaluated
 
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
-        from components.models.balanced_regression import retrain
+        from components.studies.baselines.balanced_regression import retrain
 
         parts = {name: data.usable_split(name) for name in ("train", "val")}
         features = {name: self.features(data, part.ids) for name, part in parts.items()}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.trained_classifier import TrainedClassifier
+from components.studies.baselines.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True, kw_only=True)

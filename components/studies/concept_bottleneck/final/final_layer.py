@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from components.metrics.accuracy import average_accuracy, worst_group_accuracy
 
 if TYPE_CHECKING:
-    from components.models.sparse_linear import SparseFit
+    from components.studies.concept_bottleneck.final.sparse_path import SparseFit
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -48,7 +48,7 @@ class FinalLayer:
 
 def stored_fits(path: Mapping[str, NDArray[Any]]) -> "list[SparseFit]":
     """What the stage `sparse_path` wrote, fit by fit, from the largest lambda down."""
-    from components.models.sparse_linear import SparseFit
+    from components.studies.concept_bottleneck.final.sparse_path import SparseFit
 
     names = ("lambda_sparse", "weight", "bias", "objective", "gap", "converged")
     return [
@@ -61,7 +61,7 @@ def at_nec(fits: "list[SparseFit]", nec: float) -> tuple[FinalLayer, int]:
     """The final layer with `nec` non-zero weights per class (H1), and the position of the fit it is made of:
     of the sparsest that has as many, the largest in magnitude over the whole matrix; the densest as it is,
     where none has as many."""
-    from components.models.sparse_linear import truncate
+    from components.studies.concept_bottleneck.final.sparse_path import truncate
 
     n_weights = round(nec * len(fits[0].bias))
     for position, fit in enumerate(fits):
@@ -91,7 +91,7 @@ def dense_layer(
 ) -> FinalLayer:
     """Multinomial regression without sparsity (D6): from zeros on nine tenths of the images, as it was when
     the cross-entropy on the last tenth was least; weight_decay as in `fit_dense`."""
-    from components.models.dense_linear import fit_dense
+    from components.studies.concept_bottleneck.final.dense import fit_dense
 
     order = stream.permutation(len(labels))
     held_out, rest = np.split(order, [round(HELD_OUT * len(labels))])

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from components.models.sparse_linear_loss import Float, SoftmaxLoss
+from components.studies.concept_bottleneck.final.loss import Float, SoftmaxLoss
 
 MAX_BLOCK_ENTRIES = 50_000_000  # of all classes' Hessians together: 200 MB in float32
 MOST = 0.8  # share of a class's curvature whose images make its Hessian

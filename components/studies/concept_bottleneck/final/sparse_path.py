@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.models.sparse_linear_loss import Float, SoftmaxLoss, lower_bound
-from components.models.sparse_linear_newton import (
+from components.studies.concept_bottleneck.final.loss import Float, SoftmaxLoss, lower_bound
+from components.studies.concept_bottleneck.final.newton import (
     MAX_BLOCK_ENTRIES,
     NEAR,
     KroneckerModel,

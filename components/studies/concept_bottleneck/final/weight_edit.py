@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.concept_maps import Floats
+from components.studies.concept_bottleneck.maps.concept_maps import Floats
 
 MARGIN = 0.2
 LEAST = 1e-6  # of a concept's activation, below which no weight of it changes a logit

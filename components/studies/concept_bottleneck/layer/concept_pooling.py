@@ -11,8 +11,8 @@ import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
-from components.data import Column, Ids
-from components.images import DataError, blocks
+from components.data.columns import Column, Ids
+from components.data.images import DataError, blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,8 +139,8 @@ def concept_maps(
     """Raw concept maps in blocks of images: which rows of `ids`, and (n, P, K) of them on the device."""
     import torch
 
-    from components.models.concept_similarity import BLOCK_NUMBERS
-    from components.models.place_vectors import place_vectors
+    from components.studies.concept_bottleneck.layer.place_vectors import place_vectors
+    from components.studies.concept_bottleneck.layer.similarity import BLOCK_NUMBERS
 
     layer = torch.from_numpy(weight).to(device)
     for rows, vectors in place_vectors(features, ids, grid_size):

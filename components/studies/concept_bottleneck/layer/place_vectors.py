@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from components.data import Column, Ids, matrix, ragged_vectors
-from components.images import blocks
+from components.data.columns import Column, Ids, matrix, ragged_vectors
+from components.data.images import blocks
 
 FIELDS = ("map", "features", "embedding")  # of backbone_maps, backbone_images, clip_images and clip_places
 BLOCK_BYTES = 2**26

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.images import blocks
+from components.data.images import blocks
 
 EPSILON = 1e-12  # of a norm: a constant column has similarity 0
 BLOCK_NUMBERS = 2**22  # of one block of activations: bounds memory, whatever B, M and P are

@@ -11,10 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.data import Column, Ids
-from components.images import DataError, blocks
-from components.models.concept_similarity import BLOCK_NUMBERS, Vectors, add_gradient, similarities
-from components.models.place_vectors import place_vectors
+from components.data.columns import Column, Ids
+from components.data.images import DataError, blocks
+from components.studies.concept_bottleneck.layer.place_vectors import place_vectors
+from components.studies.concept_bottleneck.layer.similarity import (
+    BLOCK_NUMBERS,
+    Vectors,
+    add_gradient,
+    similarities,
+)
 
 CHECK_EVERY = 50  # steps between looks at the held-out images
 TOP_IMAGES = 5  # over which the CLIP cutoff averages (A2.7)

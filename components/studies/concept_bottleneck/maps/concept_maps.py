@@ -2,8 +2,9 @@
 spec, B7).
 
 M concepts, L classes, G_h x G_w cells of a map, S side of the square frame that was mapped, in pixels (see
-`components.frames`). Maps are float (..., M, G_h, G_w), raw as the concept layer gives them; leading axes are
-kept. So a video is explained frame by frame, its maps stacked to (T, M, G_h, G_w): no frame sees another.
+`components.pixels.frames`). Maps are float (..., M, G_h, G_w), raw as the concept layer gives them; leading
+axes are kept. So a video is explained frame by frame, its maps stacked to (T, M, G_h, G_w): no frame sees
+another.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.frames import Box
+from components.pixels.frames import Box
 
 Floats = NDArray[np.floating]
 Booleans = NDArray[np.bool_]
@@ -139,9 +140,9 @@ def strongest(contributions: Floats, k: int = 8, least: float = 0.005) -> Concep
 def upsampled(maps: Floats, size: int, middles: Floats | None = None) -> Floats:
     """The maps (..., G_h, G_w) bilinearly at the pixels of the frame, (..., S, S).
 
-    middles: the pixels (G,) where the maps' values lie, along both axes, as `components.places.centres` gives
-    them for circles; None: in the middles of G equal cells, as `interpolate(align_corners=False)` has it.
-    Beyond the outermost the value stays.
+    middles: the pixels (G,) where the maps' values lie, along both axes, as
+    `components.pixels.places.centres` gives them for circles; None: in the middles of G equal cells, as
+    `interpolate(align_corners=False)` has it. Beyond the outermost the value stays.
     """
     rows, columns = (_interpolation(n, size, middles) for n in maps.shape[-2:])
     return rows @ maps @ columns.T

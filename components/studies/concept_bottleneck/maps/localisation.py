@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from components.concept_maps import upsampled
-from components.data import Data, Ids
-from components.frames import Frame
-from components.images import blocks
+from components.data.columns import Data, Ids
+from components.data.images import blocks
 from components.method import LAST, Metric
-from components.metrics.heatmaps import POINTING_TOLERANCE, framed_mask
-from components.places import in_pixels
+from components.metrics.heatmaps import POINTING_TOLERANCE
+from components.pixels.frames import Frame, framed_mask
+from components.pixels.places import in_pixels
+from components.studies.concept_bottleneck.maps.concept_maps import upsampled
 
 Floats = NDArray[np.floating]
 IMAGES_AT_ONCE = 256

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from components.concept_maps import Rule, global_rules
-from components.regions import RegionExplanation
+from components.studies.concept_bottleneck.maps.concept_maps import Rule, global_rules
+from components.studies.concept_bottleneck.maps.regions import RegionExplanation
 
 Pixels = NDArray[np.uint8]
 DPI = 110

@@ -1,6 +1,6 @@
 """What concept maps say in one region of an image, and what an edit there changes (SALF-CBM, 3.3 and 3.4).
 
-M concepts, L classes, G_h x G_w cells, S side of the frame in pixels, as in `components.concept_maps`.
+M concepts, L classes, G_h x G_w cells, S side of the frame in pixels, as in `maps.concept_maps`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.concept_maps import (
+from components.data.columns import Data, Ids
+from components.method import LAST, Fitted
+from components.pixels.frames import Box, Frame, frame_box, framed_mask
+from components.stage import Size
+from components.studies.concept_bottleneck.maps.concept_maps import (
     Booleans,
     ConceptHead,
     Floats,
@@ -22,11 +26,6 @@ from components.concept_maps import (
     region_cells,
     region_concepts,
 )
-from components.data import Data, Ids
-from components.frames import Box, Frame, frame_box
-from components.method import LAST, Fitted
-from components.metrics.heatmaps import framed_mask
-from components.stage import Size
 
 BETA = 3.0  # standard deviations of a concept, by which pictures edit it
 

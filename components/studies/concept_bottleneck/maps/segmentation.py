@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from components.concept_maps import ConceptHead, concept_heatmap, upsampled
-from components.data import Data, Ids
-from components.frames import Frame
-from components.heatmap_scores import segmentation_metrics
+from components.data.columns import Data, Ids
+from components.evaluation.object_heatmaps import segmentation_metrics
 from components.method import LAST, Metric
 from components.metrics.heatmaps import Floats
+from components.pixels.frames import Frame
+from components.studies.concept_bottleneck.maps.concept_maps import ConceptHead, concept_heatmap, upsampled
 
 Classes = NDArray[np.int64]
 STRONGEST = "_strongest_concept"  # put to the names of its metrics

@@ -11,19 +11,19 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.concept_bottleneck import final_layer
-from components.concept_maps import ConceptHead
-from components.concept_segmentation import concept_segmentation_metrics
-from components.data import Data, Ids
-from components.frames import Frame
-from components.localisation import pointing_metrics
+from components.data.card import Card
+from components.data.columns import Data, Ids
 from components.method import LAST, Fitted, Metric
+from components.pixels.frames import Frame
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
-from components.trained_concept_bottleneck import TrainedConceptBottleneck
+from components.studies.concept_bottleneck.concept_bottleneck import final_layer
+from components.studies.concept_bottleneck.maps.concept_maps import ConceptHead
+from components.studies.concept_bottleneck.maps.localisation import pointing_metrics
+from components.studies.concept_bottleneck.maps.segmentation import concept_segmentation_metrics
+from components.studies.concept_bottleneck.trained_concept_bottleneck import TrainedConceptBottleneck
 
 
 @dataclass(frozen=True, kw_only=True)

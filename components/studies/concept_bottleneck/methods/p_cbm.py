@@ -11,16 +11,16 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.concept_bottleneck import ConceptBottleneck, Found
-from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, predictions_of
+from components.data.card import Card
+from components.data.columns import Data, Ids
+from components.evaluation.accuracies import accuracy_metrics, predictions_of
 from components.identity import rng
 from components.method import LAST, Fitted, Metric, Report
-from components.models.concept_pooling import Bottleneck, concept_layer_weights
-from components.models.final_layer import one_vs_rest
 from components.stage import Stage
 from components.stages.clip_images import ClipImages
+from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck, Found
+from components.studies.concept_bottleneck.final.final_layer import one_vs_rest
+from components.studies.concept_bottleneck.layer.concept_pooling import Bottleneck, concept_layer_weights
 
 WITHOUT_RESIDUAL = "without_residual"
 
@@ -33,7 +33,7 @@ class PCbm(ConceptBottleneck):
     `one_vs_rest_sgd` as published: scikit-learn's SGD, one logistic regression per class against the rest, on
     concepts as they are, with `lambda_sparse` and `alpha`. That has no path, so lambda_sparse is a number.
     residual: PCBM-h, a linear layer on the embedding corrects the logits of the model that was fitted before;
-    kappa, residual_epochs: its weight decay and training, see `components.models.residual_layer`. Without it,
+    kappa, residual_epochs: its weight decay and training, see `final.residual`. Without it,
     the same model's accuracies are under the selection `without_residual`; rules and contributions are of the
     concepts alone. The defaults are the published code's (the paper says 0.01 and 10).
     """
@@ -60,7 +60,7 @@ class PCbm(ConceptBottleneck):
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         fitted = super().fit(data, seed, report)
         if self.residual:
-            from components.models.residual_layer import fit_residual
+            from components.studies.concept_bottleneck.final.residual import fit_residual
 
             train = data.usable_split("train")
             weight, bias = fit_residual(

@@ -12,23 +12,23 @@ import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
-from components.card import Card
-from components.concept_bottleneck import final_layer
-from components.concept_maps import ConceptHead, concept_heatmap
-from components.concept_segmentation import concept_segmentation_metrics
-from components.data import Data, Ids
-from components.frames import Frame, framed
-from components.heat import unframed
-from components.localisation import pointing_metrics
+from components.data.card import Card
+from components.data.columns import Data, Ids
 from components.method import LAST, Fitted, Metric, Picture
-from components.models.concept_pooling import Pool, Pooling
-from components.places import Centres, centres
-from components.regions import explain_region, shown_region
+from components.pixels.frames import Frame, framed
+from components.pixels.heat import unframed
+from components.pixels.places import Centres, centres
 from components.stage import Batch, ImageRecord, Size, Stage, Tensors
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_places import ClipPlaces
-from components.stages.concept_layer import LossAxis
-from components.trained_concept_bottleneck import TrainedConceptBottleneck
+from components.studies.concept_bottleneck.concept_bottleneck import final_layer
+from components.studies.concept_bottleneck.layer.concept_pooling import Pool, Pooling
+from components.studies.concept_bottleneck.maps.concept_maps import ConceptHead, concept_heatmap
+from components.studies.concept_bottleneck.maps.localisation import pointing_metrics
+from components.studies.concept_bottleneck.maps.regions import explain_region, shown_region
+from components.studies.concept_bottleneck.maps.segmentation import concept_segmentation_metrics
+from components.studies.concept_bottleneck.stages.concept_layer import LossAxis
+from components.studies.concept_bottleneck.trained_concept_bottleneck import TrainedConceptBottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class SalfCbm(TrainedConceptBottleneck):
     pixels of a 224 frame; the backbone's map is resized to the grid;
     frame: what the backbone sees of an image that is no square; it must be what CLIP sees (B3.5);
     class_token: a transformer's class token is put to every cell; loss_axis: see `concept_layer`;
-    pool, pool_temperature, pool_cells: from a map to a number, see `components.models.concept_pooling`;
+    pool, pool_temperature, pool_cells: from a map to a number, see `layer.concept_pooling`;
     unit_maps: each concept's maps are scaled to a deviation of 1 before (B5).
     """
 
@@ -82,7 +82,7 @@ class SalfCbm(TrainedConceptBottleneck):
         return self.with_path(features, self.concept_layer(card, seed, features, places, self.loss_axis))
 
     def maps(self, fitted: Fitted, data: Data, ids: Ids) -> NDArray[np.float32]:
-        """Raw concept maps (n, K, G, G) of a few images, as `components.concept_maps` takes them."""
+        """Raw concept maps (n, K, G, G) of a few images, as `maps.concept_maps` takes them."""
         flat = self._bottleneck(fitted.tensors).maps(data["features"], ids)
         return flat.reshape(*flat.shape[:2], self.grid_size, self.grid_size)
 
@@ -96,7 +96,7 @@ class SalfCbm(TrainedConceptBottleneck):
     ) -> NDArray[np.float32]:
         """Raw concept maps (T, K, G, G) of T images that are in no data set, such as the frames of a video:
         uint8 (H, W, 3) each, of any size. They pass the backbone here, each for itself; then
-        `components.concept_maps` explains them as stored images, all at once or one by one.
+        `maps.concept_maps` explains them as stored images, all at once or one by one.
 
         card: of the data set that the method was fitted on; classifier: the backbone's weights as the stage
         `classifier` wrote them, None where they are the checkpoint's (`recipe: null`, or `trainable: head`).
@@ -123,7 +123,7 @@ class SalfCbm(TrainedConceptBottleneck):
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The rules; and of each image what its concepts are in one region, and what an edit there does."""
-        from components.concept_pictures import draw_region
+        from components.studies.concept_bottleneck.maps.pictures import draw_region
 
         pictures = super().pictures(fitted, data, image_ids)
         ids = np.asarray(image_ids, np.int64)

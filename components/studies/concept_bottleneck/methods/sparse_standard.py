@@ -6,17 +6,17 @@ The baseline that LF-CBM and SALF-CBM call so: spec A5, the sparse layer of LF-C
 from dataclasses import dataclass
 from typing import Any
 
-from components.card import Card
-from components.concept_bottleneck import ConceptBottleneck
-from components.data import Data
-from components.frames import Frame
-from components.models.backbone import Backbone
-from components.models.backbones.small_cnn import SmallCnn
-from components.recipe import Recipe
+from components.data.card import Card
+from components.data.columns import Data
+from components.models.networks.backbone import Backbone
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.training.recipe import Recipe
+from components.pixels.frames import Frame
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
-from components.stages.each_feature import EachFeature
-from components.starting_network import check_start, trunk_of
+from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck
+from components.studies.concept_bottleneck.stages.each_feature import EachFeature
+from components.studies.starting_network import check_start, trunk_of
 
 
 @dataclass(frozen=True, kw_only=True)

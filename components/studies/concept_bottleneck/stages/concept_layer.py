@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data, Ids
+from components.data.columns import Data, Ids
+from components.data.images import DataError
 from components.identity import rng
-from components.images import DataError
 from components.stage import TensorStage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
@@ -60,7 +60,7 @@ class ConceptLayer(TensorStage):
         import tempfile
         from pathlib import Path
 
-        from components.models.concept_layer_training import Adam, read_pairs, train_concept_layer
+        from components.studies.concept_bottleneck.layer.training import Adam, read_pairs, train_concept_layer
 
         texts = data.tensors("texts")["embedding"]
         train, held_out = self._parts(data)
@@ -93,7 +93,7 @@ class ConceptLayer(TensorStage):
         return {"weight": weight, "trained": trained.astype(np.uint8), "similarity": similarity, **found}
 
     def _top_cosines(self, data: Data, texts: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        from components.models.concept_layer_training import top_cosines
+        from components.studies.concept_bottleneck.layer.training import top_cosines
 
         if self.cutoff_images is None:
             return {}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data, matrix
-from components.images import DataError
+from components.data.columns import Data, matrix
+from components.data.images import DataError
 from components.stage import TensorStage
 from components.stages.backbone_images import BackboneImages
 

@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data
-from components.models.concept_pooling import Pooling, concept_layer_weights, fit_bottleneck
+from components.data.columns import Data
 from components.stage import TensorStage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts
-from components.stages.concept_layer import ConceptLayer
-from components.stages.each_feature import EachFeature
+from components.studies.concept_bottleneck.layer.concept_pooling import (
+    Pooling,
+    concept_layer_weights,
+    fit_bottleneck,
+)
+from components.studies.concept_bottleneck.stages.concept_layer import ConceptLayer
+from components.studies.concept_bottleneck.stages.each_feature import EachFeature
 
 TOLERANCE = 1e-4  # of the certificate, relative to the objective
 
@@ -32,7 +36,7 @@ class SparsePath(TensorStage):
     features, layer: the concepts of an image are its features by the concept layer's rows, or by the texts'
     own unit vectors (P-CBM, spec C2);
     interpretability_cutoff: concepts with no larger similarity on held-out images are left out (A4); -1:
-    none; pooling, unit_maps: from maps to concepts, see `components.models.concept_pooling`;
+    none; pooling, unit_maps: from maps to concepts, see `layer.concept_pooling`;
     alpha: share of the absolute values in the penalty; path_length, path_ratio: so many lambdas, log-spaced
     from the least that leaves no weight, down to that share of it; lambdas: values that the path holds too.
     """
@@ -48,7 +52,7 @@ class SparsePath(TensorStage):
     lambdas: tuple[float, ...]
 
     def compute(self, data: Data, device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
-        from components.models.sparse_linear import elastic_net_path, lambda_max
+        from components.studies.concept_bottleneck.final.sparse_path import elastic_net_path, lambda_max
 
         train = data.usable_split("train")
         labels, n_classes = train.labels, len(data.card.classes)

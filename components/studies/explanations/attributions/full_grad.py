@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.models.attribution import Attribution, Heatmaps, Images, Labels
+from components.studies.explanations.attribution import Attribution, Heatmaps, Images, Labels
 
 if TYPE_CHECKING:
-    from components.models.explained_network import ExplainedNetwork
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class FullGrad(Attribution):
         import numpy as np
         from pytorch_grad_cam import FullGrad as Package  # type: ignore[import-untyped]
 
-        from components.models.explained_network import activation_maps
+        from components.studies.explanations.explained_network import activation_maps
 
         maps = [  # the package brings all channels of all layers to the image's size: one image at a time
             activation_maps(Package, model, [], x[None], [label])

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.models.attribution import Attribution, Heatmaps, Images, Labels
+from components.studies.explanations.attribution import Attribution, Heatmaps, Images, Labels
 
 if TYPE_CHECKING:
-    from components.models.explained_network import ExplainedNetwork
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class GradcamPlusPlus(Attribution):
     def _heatmaps(self, model: "ExplainedNetwork", images: Images, labels: Labels) -> Heatmaps:
         from pytorch_grad_cam import GradCAMPlusPlus  # type: ignore[import-untyped]
 
-        from components.models.explained_network import activation_maps
+        from components.studies.explanations.explained_network import activation_maps
 
         x = model.normalised(images).requires_grad_()  # else nothing has a gradient: parameters are frozen
         return activation_maps(GradCAMPlusPlus, model, [model.last_map], x, labels)

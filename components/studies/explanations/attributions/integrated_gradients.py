@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from annotated_types import Ge
 
-from components.images import blocks
-from components.models.attribution import Attribution, Heatmaps, Images, Labels, Reduction, reduced
+from components.data.images import blocks
+from components.studies.explanations.attribution import (
+    Attribution,
+    Heatmaps,
+    Images,
+    Labels,
+    Reduction,
+    reduced,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.explained_network import ExplainedNetwork
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,7 @@ class IntegratedGradients(Attribution):
     reduction: Reduction = "relu"
 
     def _heatmaps(self, model: "ExplainedNetwork", images: Images, labels: Labels) -> Heatmaps:
-        from components.models.explained_network import PASSES_AT_ONCE
+        from components.studies.explanations.explained_network import PASSES_AT_ONCE
 
         parts = [
             reduced(self.attributions(model, model.normalised(images[rows]), labels[rows]), self.reduction)
@@ -41,7 +48,7 @@ class IntegratedGradients(Attribution):
         import torch
         from captum.attr import IntegratedGradients as Package  # type: ignore[import-untyped]
 
-        from components.models.explained_network import PASSES_AT_ONCE
+        from components.studies.explanations.explained_network import PASSES_AT_ONCE
 
         return Package(model).attribute(
             x,

@@ -7,11 +7,11 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from components.models.attribution import Attribution, Heatmaps, Images, Labels
-from components.places import FRAME
+from components.pixels.places import FRAME
+from components.studies.explanations.attribution import Attribution, Heatmaps, Images, Labels
 
 if TYPE_CHECKING:
-    from components.models.explained_network import ExplainedNetwork
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
 NOISE = 1e-7  # a weight that float32 probabilities cannot tell from 0
 HideColor = Literal["mean", "black"]
@@ -53,7 +53,7 @@ class Lime(Attribution):
         import torch
         from lime import lime_image  # type: ignore[import-untyped]
 
-        from components.models.explained_network import PASSES_AT_ONCE
+        from components.studies.explanations.explained_network import PASSES_AT_ONCE
 
         def probability(masked: Images) -> NDArray[np.float32]:
             with torch.no_grad():

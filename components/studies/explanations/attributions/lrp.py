@@ -5,13 +5,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from components.models.attribution import Attribution, Heatmaps, Images, Labels, Reduction, reduced
+from components.studies.explanations.attribution import (
+    Attribution,
+    Heatmaps,
+    Images,
+    Labels,
+    Reduction,
+    reduced,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.explained_network import ExplainedNetwork
-    from components.models.network import Network
+    from components.models.networks.network import Network
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
 Composite = Literal["epsilon_plus_flat", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box"]
 
@@ -36,7 +43,7 @@ class Lrp(Attribution):
         unknown = _without_rule(network)
         if not unknown:
             return
-        from components.models.relevances.attnlrp_explicit import AttnlrpExplicit
+        from components.models.relevance.relevances.attnlrp_explicit import AttnlrpExplicit
 
         try:
             AttnlrpExplicit().check(network)
@@ -59,9 +66,9 @@ class Lrp(Attribution):
         import torch
         from torch.nn.functional import interpolate
 
-        from components.models.explained_network import frozen
-        from components.models.network import to_pixels
-        from components.models.relevances.attnlrp_explicit import AttnlrpExplicit
+        from components.models.networks.network import to_pixels
+        from components.models.relevance.relevances.attnlrp_explicit import AttnlrpExplicit
+        from components.studies.explanations.explained_network import frozen
 
         device = str(network.mean.device)
         with torch.inference_mode(False), frozen(network):
@@ -100,7 +107,7 @@ def _without_rule(network: "Network") -> list[str]:
     from torchvision.models.resnet import BasicBlock, Bottleneck
     from torchvision.models.squeezenet import Fire
 
-    from components.models.explained_network import ExplainedNetwork
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
     layers = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
     known = {*layers, nn.Flatten, nn.Dropout, nn.Identity, nn.Sequential, BasicBlock, Bottleneck, Fire}

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from components.models.attribution import Attribution, Heatmaps, Images, Labels
+from components.studies.explanations.attribution import Attribution, Heatmaps, Images, Labels
 
 if TYPE_CHECKING:
-    from components.models.explained_network import ExplainedNetwork
+    from components.studies.explanations.explained_network import ExplainedNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class ScoreCam(Attribution):
         import torch
         from pytorch_grad_cam import ScoreCAM, score_cam  # type: ignore[import-untyped]
 
-        from components.models.explained_network import PASSES_AT_ONCE, activation_maps
+        from components.studies.explanations.explained_network import PASSES_AT_ONCE, activation_maps
 
         class InBlocks(ScoreCAM):
             batch_size = PASSES_AT_ONCE

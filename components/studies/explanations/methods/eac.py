@@ -9,27 +9,27 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from components.attribution_method import AttributionMethod
-from components.card import Card
-from components.data import Data
+from components.data.card import Card
+from components.data.columns import Data
 from components.method import Explanation, Fitted, Metric
-from components.shapley import MAX_PLAYERS, Choice, Draw, Sizes, Value, chosen
-from components.stages.coalitions import Coalitions
-from components.stages.mask_values import (
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.shapley import MAX_PLAYERS, Choice, Draw, Sizes, Value, chosen
+from components.studies.explanations.stages.coalitions import Coalitions
+from components.studies.explanations.stages.mask_values import (
     Estimator,
     MaskValues,
     check_coalitions,
     check_estimator,
     mask_values,
 )
-from components.surrogate import Surrogate
+from components.studies.explanations.surrogate import Surrogate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Eac(AttributionMethod):
     """n_coalitions, sizes, draw, exact_up_to: of an image's masks, see the stage `coalitions`;
     surrogate, value, estimator, n_samples: what a mask counts for, see the stage `mask_values`;
-    explanation, top_k, share: which masks are shown as the explanation, see `components.shapley.chosen`.
+    explanation, top_k, share: which masks are shown as the explanation, see `shapley.chosen`.
     """
 
     n_coalitions: Annotated[int, Ge(1)] = 2500

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from components.attribution_method import AttributionMethod
-from components.card import Card
-from components.models.attributions import full_grad
-from components.stages.heatmaps import Heatmaps
+from components.data.card import Card
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.attributions import full_grad
+from components.studies.explanations.stages.heatmaps import Heatmaps
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullGrad(AttributionMethod):
-    """Its heatmaps: `components/models/attributions/full_grad.py`. It has no knobs of its own."""
+    """Its heatmaps: `attributions/full_grad.py`. It has no knobs of its own."""
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
         return Heatmaps(**self.target(card, seed), attribution=full_grad.FullGrad())

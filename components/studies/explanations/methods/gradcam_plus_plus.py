@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from components.attribution_method import AttributionMethod
-from components.card import Card
-from components.models.attributions import gradcam_plus_plus
-from components.stages.heatmaps import Heatmaps
+from components.data.card import Card
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.attributions import gradcam_plus_plus
+from components.studies.explanations.stages.heatmaps import Heatmaps
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradcamPlusPlus(AttributionMethod):
-    """Its heatmaps: `components/models/attributions/gradcam_plus_plus.py`. It has no knobs of its own."""
+    """Its heatmaps: `attributions/gradcam_plus_plus.py`. It has no knobs of its own."""
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
         return Heatmaps(**self.target(card, seed), attribution=gradcam_plus_plus.GradcamPlusPlus())

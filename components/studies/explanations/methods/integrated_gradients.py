@@ -5,16 +5,16 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from components.attribution_method import AttributionMethod
-from components.card import Card
-from components.models.attribution import Reduction
-from components.models.attributions import integrated_gradients
-from components.stages.heatmaps import Heatmaps
+from components.data.card import Card
+from components.studies.explanations.attribution import Reduction
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.attributions import integrated_gradients
+from components.studies.explanations.stages.heatmaps import Heatmaps
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegratedGradients(AttributionMethod):
-    """Its heatmaps: `components/models/attributions/integrated_gradients.py`, with the same knobs."""
+    """Its heatmaps: `attributions/integrated_gradients.py`, with the same knobs."""
 
     n_steps: Annotated[int, Ge(1)] = 50
     reduction: Reduction = "relu"

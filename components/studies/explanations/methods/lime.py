@@ -5,15 +5,15 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from components.attribution_method import AttributionMethod
-from components.card import Card
-from components.models.attributions import lime
-from components.stages.heatmaps import Heatmaps
+from components.data.card import Card
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.attributions import lime
+from components.studies.explanations.stages.heatmaps import Heatmaps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lime(AttributionMethod):
-    """Its heatmaps: `components/models/attributions/lime.py`, with the same knobs; the trial's seed is that
+    """Its heatmaps: `attributions/lime.py`, with the same knobs; the trial's seed is that
     of its samples. Its own superpixels are quickshift's, whatever `segmenter` cuts for the curves."""
 
     n_samples: Annotated[int, Ge(2)] = 1000

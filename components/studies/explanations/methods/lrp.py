@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from components.attribution_method import AttributionMethod
-from components.card import Card
-from components.models.attribution import Reduction
-from components.models.attributions import lrp
-from components.stages.heatmaps import Heatmaps
+from components.data.card import Card
+from components.studies.explanations.attribution import Reduction
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.attributions import lrp
+from components.studies.explanations.stages.heatmaps import Heatmaps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lrp(AttributionMethod):
-    """Its heatmaps: `components/models/attributions/lrp.py`, with the same knobs."""
+    """Its heatmaps: `attributions/lrp.py`, with the same knobs."""
 
     composite: lrp.Composite = "epsilon_plus_flat"
     reduction: Reduction = "relu"

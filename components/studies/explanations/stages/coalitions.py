@@ -10,15 +10,15 @@ import pyarrow as pa
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from components.fill import Fill
-from components.framed_segments import framed_segments, kept_masks
-from components.frames import Frame, framed
 from components.identity import rng
-from components.models.backbone import Backbone
-from components.segment_stage import SegmentStage
-from components.shapley import MAX_PLAYERS, Draw, Sizes, draw, every_coalition
+from components.models.networks.backbone import Backbone
+from components.pixels.framed_segments import framed_segments, kept_masks
+from components.pixels.frames import Frame, framed
 from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors
+from components.stages.base.segment_stage import SegmentStage
 from components.stages.classifier import Classifier, load_target
+from components.studies.explanations.fill import Fill
+from components.studies.explanations.shapley import MAX_PLAYERS, Draw, Sizes, draw, every_coalition
 
 Bits = NDArray[np.bool_]
 
@@ -34,9 +34,9 @@ class Coalitions(ColumnStage):
     image_size, frame: the square that images become, its side in pixels, and their masks with them;
     n_coalitions: m; sizes: `bernoulli`, each mask is in with chance 1/2 (spec of EAC, E1 step 4); `uniform`,
     with a chance that is drawn for each coalition, so that all sizes are equally likely (for Shapley values);
-    draw: see `components.shapley.Draw`;
+    draw: see `shapley.Draw`;
     exact_up_to: an image with at most so many masks gets all 2^n coalitions, once each;
-    fill: what hidden pixels show; min_pixels, max_masks: see `components.framed_segments.kept_masks`.
+    fill: what hidden pixels show; min_pixels, max_masks: see `components.pixels.framed_segments.kept_masks`.
 
     Masks may overlap; pixels in none of them are hidden in every coalition. Coalitions that show the same
     pixels are passed once. An image with a probability that is not finite fails.
@@ -83,8 +83,8 @@ class Coalitions(ColumnStage):
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         import torch
 
-        from components.models.batch_norm_folding import folded
-        from components.models.masked_images import (
+        from components.studies.explanations.batch_norm_folding import folded
+        from components.studies.explanations.masked_images import (
             MaskedImage,
             filling,
             probabilities,

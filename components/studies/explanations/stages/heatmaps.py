@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.data import Column
-from components.frames import Frame, framed
-from components.models.attribution import Attribution
-from components.models.backbone import Backbone
+from components.data.columns import Column
+from components.models.networks.backbone import Backbone
+from components.pixels.frames import Frame, framed
 from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
 from components.stages.classifier import Classifier, load_target
+from components.studies.explanations.attribution import Attribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Heatmaps(ColumnStage):
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         import torch
 
-        from components.models.network import to_pixels
+        from components.models.networks.network import to_pixels
 
         network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
         self.attribution.check(network)

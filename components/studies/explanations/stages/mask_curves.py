@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.fill import Fill
-from components.framed_segments import framed_segments, kept_masks
-from components.frames import Frame, framed
-from components.heat import stored_heat
 from components.identity import rng
-from components.models.backbone import Backbone
-from components.segment_stage import SegmentStage
+from components.models.networks.backbone import Backbone
+from components.pixels.framed_segments import framed_segments, kept_masks
+from components.pixels.frames import Frame, framed
+from components.pixels.heat import stored_heat
 from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors
+from components.stages.base.segment_stage import SegmentStage
 from components.stages.classifier import Classifier, load_target
+from components.studies.explanations.fill import Fill
 
 Positions = NDArray[np.int64]
 Masks = NDArray[np.bool_]
@@ -64,7 +64,7 @@ class MaskCurves(ColumnStage):
         return partial(framed, size=self.image_size, frame=self.frame)
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
-        from components.models.masked_images import MaskedImage, filling, probabilities, regions
+        from components.studies.explanations.masked_images import MaskedImage, filling, probabilities, regions
 
         network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
 

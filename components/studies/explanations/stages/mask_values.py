@@ -9,19 +9,19 @@ import pyarrow as pa
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from components import shapley
-from components.data import Column
+from components.data.columns import Column
 from components.identity import rng
-from components.models.backbone import Backbone
-from components.shapley import Floats, Sizes, Value
+from components.models.networks.backbone import Backbone
 from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors
 from components.stages.classifier import Classifier, load_target
-from components.stages.coalitions import Bits, Coalitions, stored_bits
-from components.surrogate import Surrogate
+from components.studies.explanations import shapley
+from components.studies.explanations.shapley import Floats, Sizes, Value
+from components.studies.explanations.stages.coalitions import Bits, Coalitions, stored_bits
+from components.studies.explanations.surrogate import Surrogate
 
 if TYPE_CHECKING:
-    from components.models.network import Network
-    from components.models.surrogate import Head, SoftmaxGame
+    from components.models.networks.network import Network
+    from components.studies.explanations.surrogate_network import Head, SoftmaxGame
 
 Estimator = Literal["sobol", "shared", "official", "permutation", "kernel", "exact", "gaussian_process"]
 LEAST_HELD_OUT = 3  # coalitions that a share of explained variance can be told of
@@ -39,7 +39,7 @@ class MaskValues(ColumnStage):
     probabilities;
     value: `banzhaf`, which EAC's code estimates, or `shapley` (E2); Shapley values rest on the smallest and
     largest coalitions, so without surrogate they need coalitions of uniform sizes, or all of them;
-    estimator: see `components.shapley`; `sobol` is `shared` with a Sobol sequence, which needs a tenth of the
+    estimator: see `shapley`; `sobol` is `shared` with a Sobol sequence, which needs a tenth of the
     samples or less; `exact` refuses images with more than 20 masks, `permutation` knows Shapley values only,
     and without surrogate it must be `kernel`, a regression, or `gaussian_process`, which needs fewer
     coalitions than all else (its time grows with their cube: at most a few thousand);
@@ -135,7 +135,7 @@ class MaskValues(ColumnStage):
     def _fitted(
         self, bits: Bits, row: Mapping[str, Any], head: "Head", held_out: int, image_id: int
     ) -> "SoftmaxGame":
-        from components.models.surrogate import fit_surrogate
+        from components.studies.explanations.surrogate_network import fit_surrogate
 
         assert self.surrogate is not None
         targets: NDArray[np.floating] = np.asarray(row["probabilities"], np.float32)
@@ -193,7 +193,7 @@ def _head(network: "Network") -> "Head":
     import torch
     from torch import nn
 
-    from components.models.surrogate import Head
+    from components.studies.explanations.surrogate_network import Head
 
     layer, device = network.head, network.mean.device
     if isinstance(layer, nn.Identity):

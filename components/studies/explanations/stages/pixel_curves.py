@@ -9,15 +9,15 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from components.frames import Frame, framed
-from components.heat import Heat, heat_of
 from components.identity import rng
-from components.masks import in_image_pixels
-from components.models.backbone import Backbone
-from components.segment_stage import SegmentStage
+from components.models.networks.backbone import Backbone
+from components.pixels.frames import Frame, framed
+from components.pixels.heat import Heat, heat_of
+from components.pixels.masks import in_image_pixels
 from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors
+from components.stages.base.segment_stage import SegmentStage
 from components.stages.classifier import Classifier, load_target
-from components.stages.mask_curves import curve_columns
+from components.studies.explanations.stages.mask_curves import curve_columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class PixelCurves(ColumnStage):
         return partial(framed, size=self.image_size, frame=self.frame)
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
-        from components.models.masked_images import MaskedImage, filling, probabilities
+        from components.studies.explanations.masked_images import MaskedImage, filling, probabilities
 
         network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
 

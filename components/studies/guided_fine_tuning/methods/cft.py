@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
-from components.fine_tuned import FineTuned
+from components.studies.guided_fine_tuning.fine_tuned import FineTuned
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class Cft(FineTuned):
     def guidance(
         self, network: "Network", pixels: "Tensor", masks: "Tensor", labels: "Tensor"
     ) -> tuple["Tensor", "Tensor"]:
-        from components.models.alignment_losses import concept_alignment, on_patches
-        from components.models.relevance_maps import unit_maps
+        from components.studies.guided_fine_tuning.losses import concept_alignment, on_patches
+        from components.studies.guided_fine_tuning.unit_maps import unit_maps
 
         raw, logits = self.relevance.maps(network, pixels, labels)
         patches = self.loss_resolution == "patch"

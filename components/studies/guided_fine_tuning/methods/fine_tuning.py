@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from components.fine_tuned import Classification, FineTuned
+from components.studies.guided_fine_tuning.fine_tuned import Classification, FineTuned
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)

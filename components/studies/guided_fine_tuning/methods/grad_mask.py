@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt
 
-from components.fine_tuned import Classification, FineTuned
-from components.training_masks import MaskSource
+from components.studies.guided_fine_tuning.fine_tuned import Classification, FineTuned
+from components.studies.guided_fine_tuning.training_masks import MaskSource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class GradMask(FineTuned):
     def guidance(
         self, network: "Network", pixels: "Tensor", masks: "Tensor", labels: "Tensor"
     ) -> tuple["Tensor", "Tensor"]:
-        from components.models.alignment_losses import grad_mask
-        from components.models.guided_networks import twice_differentiable
+        from components.studies.guided_fine_tuning.losses import grad_mask
+        from components.studies.guided_fine_tuning.networks import twice_differentiable
 
         inputs, logits = twice_differentiable(network, pixels)
         return self.lambda_nc * grad_mask(logits, inputs, masks, labels), logits

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from components.fine_tuned import FineTuned
-from components.training_masks import MaskSource
+from components.studies.guided_fine_tuning.fine_tuned import FineTuned
+from components.studies.guided_fine_tuning.training_masks import MaskSource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.models.network import Network
+    from components.models.networks.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class RobustVit(FineTuned):
     def guidance(
         self, network: "Network", pixels: "Tensor", masks: "Tensor", labels: "Tensor"
     ) -> tuple["Tensor", "Tensor"]:
-        from components.models.alignment_losses import squared_alignment
-        from components.models.relevance_maps import unit_maps
+        from components.studies.guided_fine_tuning.losses import squared_alignment
+        from components.studies.guided_fine_tuning.unit_maps import unit_maps
 
         raw, logits = self.relevance.maps(network, pixels, labels)
         maps = unit_maps(raw, pixels.shape[-1], self.signed)

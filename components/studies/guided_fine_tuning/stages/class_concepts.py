@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data import Data
+from components.data.columns import Data
 from components.stage import TensorStage
 
 

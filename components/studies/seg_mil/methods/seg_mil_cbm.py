@@ -12,22 +12,20 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from components.bags import BagRules, BoxRules
-from components.card import Card, CardError
-from components.crops import Outside
-from components.data import Data, Ids
-from components.evaluation import accuracy_metrics, known, predictions_of
+from components.data.card import Card, CardError
+from components.data.columns import Data, Ids
+from components.evaluation.accuracies import accuracy_metrics, known, predictions_of
 from components.method import LAST, Explanation, Fitted, Method, Metric, Picture, Report
-from components.models.backbone import Backbone
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
-from components.models.mil_objects import OBJECT_MASKS
-from components.models.prompted_segmenter import PromptedSegmenter
-from components.models.segmenter import Segmenter
-from components.models.segmenters.felzenszwalb import Felzenszwalb
-from components.models.segmenters.object_mask import ObjectMask
-from components.proposals import segments_of
-from components.recipe import Recipe
+from components.models.clip.clip import Clip
+from components.models.networks.backbone import Backbone
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.segmentation.prompted_segmenter import PromptedSegmenter
+from components.models.segmentation.segmenter import Segmenter
+from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
+from components.models.segmentation.segmenters.object_mask import ObjectMask
+from components.models.training.recipe import Recipe
+from components.pixels.bags import BagRules, BoxRules
+from components.pixels.crops import Outside
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_segments import BackboneSegments
@@ -36,11 +34,13 @@ from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
 from components.stages.segments import Segments
-from components.starting_network import check_start, trunk_of
+from components.studies.seg_mil.objects import OBJECT_MASKS
+from components.studies.segment_source import segments_of
+from components.studies.starting_network import check_start, trunk_of
 
 if TYPE_CHECKING:
-    from components.models.mil_bags import BagTensors
-    from components.models.mil_head import MilHead
+    from components.studies.seg_mil.bag_tensors import BagTensors
+    from components.studies.seg_mil.head import MilHead
 
 BACKBONE = "backbone/"  # the fitted tensors of a backbone that was warmed up
 SELECTIONS = (LAST, "val_average", "val_worst_group")  # the third reads group labels: an oracle
@@ -195,11 +195,11 @@ class SegMilCbm(Method):
         return {"background_texts": ClipTexts(clip=self.clip, texts=listed, templates=(self.template,))}
 
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
-        from components.models.mil_background import background_shares
-        from components.models.mil_bags import MilFitted, read_bags
-        from components.models.mil_training import fit_head, new_head, rescale
-        from components.models.mil_warm_up import encoded, warm_up
-        from components.models.network import dump_tensors
+        from components.models.networks.network import dump_tensors
+        from components.studies.seg_mil.background import background_shares
+        from components.studies.seg_mil.bag_tensors import MilFitted, read_bags
+        from components.studies.seg_mil.training import fit_head, new_head, rescale
+        from components.studies.seg_mil.warm_up import encoded, warm_up
 
         train, val = (read_bags(self, data, data.usable_split(split).ids) for split in ("train", "val"))
         if self.lambda_background > 0:
@@ -219,7 +219,7 @@ class SegMilCbm(Method):
     def bags(self, fitted: Fitted, data: Data, ids: Ids) -> "BagTensors":
         """The bags of these images (all usable) as the fitted head sees them; read once while the trial that
         fitted it asks for those of one split."""
-        from components.models.mil_bags import MilFitted
+        from components.studies.seg_mil.bag_tensors import MilFitted
 
         def read() -> "BagTensors":
             return self._read(fitted, data, ids)
@@ -227,8 +227,8 @@ class SegMilCbm(Method):
         return fitted.bags(self, data, ids, read) if isinstance(fitted, MilFitted) else read()
 
     def _read(self, fitted: Fitted, data: Data, ids: Ids) -> "BagTensors":
-        from components.models.mil_bags import read_bags
-        from components.models.mil_warm_up import encoded, warmed
+        from components.studies.seg_mil.bag_tensors import read_bags
+        from components.studies.seg_mil.warm_up import encoded, warmed
 
         bags = read_bags(self, data, ids)
         if self.warmup_epochs == 0:
@@ -244,19 +244,19 @@ class SegMilCbm(Method):
         return self._logits(fitted, self.bags(fitted, data, ids), selection)
 
     def _logits(self, fitted: Fitted, bags: "BagTensors", selection: str) -> NDArray[np.float32]:
-        from components.models.mil_training import run_head
+        from components.studies.seg_mil.training import run_head
 
         return run_head(self.fitted_head(fitted, selection), bags)[0]
 
     def fitted_head(self, fitted: Fitted, selection: str = LAST) -> "MilHead":
         """The fitted head in evaluation mode, as this selection chose it."""
-        from components.models.mil_training import load_head
+        from components.studies.seg_mil.training import load_head
 
         return load_head(self, fitted, selection)
 
     def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
-        from components.models.mil_diagnostics import diagnostics
-        from components.models.mil_faithfulness import faithfulness
+        from components.studies.seg_mil.diagnostics import diagnostics
+        from components.studies.seg_mil.faithfulness import faithfulness
 
         metrics = []
         for split in ("val", "test"):
@@ -271,7 +271,7 @@ class SegMilCbm(Method):
         return metrics
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
-        from components.models.mil_explanation import explain_bags
+        from components.studies.seg_mil.explanation import explain_bags
 
         ids = np.asarray(image_ids, np.int64)
         ids = ids[data.usable(ids)]
@@ -279,7 +279,7 @@ class SegMilCbm(Method):
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The wrong test images of highest confidence in each group, with the reason where masks say it."""
-        from components.models.mil_failures import failure_pictures
+        from components.studies.seg_mil.failures import failure_pictures
 
         bags = self.bags(fitted, data, data.usable_split("test").ids)
         return failure_pictures(self, self.fitted_head(fitted), data, bags)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.corruption_strengths import STRENGTHS
-from components.corruptions import CORRUPTIONS, SEVERITIES, corrupted
-from components.images import decode, resized
+from components.data.drawing.corruption_strengths import STRENGTHS
+from components.data.drawing.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from components.data.images import decode, resized
 
 RANDOM = np.random.default_rng(7).integers(0, 256, (40, 57, 3), np.uint8)
 SMALL, LARGE = 0, 1

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from components.card import load_card
-from components.corruptions import CORRUPTIONS, SEVERITIES
-from components.generators.corrupted import Corrupted
-from components.generators.toybirds import Toybirds
-from components.readers.corrupted_csv import CorruptedCsv
+from components.data.card import load_card
+from components.data.drawing.corruptions import CORRUPTIONS, SEVERITIES
+from components.data.generators.corrupted import Corrupted
+from components.data.generators.toybirds import Toybirds
+from components.data.readers.corrupted_csv import CorruptedCsv
 from grid.names import component_class
-from grid.space import build
+from grid.spec.space import build
 
 SOURCE = Toybirds(n_train=8, n_val=4, n_test=6)
 SMALL = Corrupted(source=SOURCE, corruptions=("brightness", "gaussian_noise"), severities=(1, 4))
@@ -149,7 +149,7 @@ def test_unknown_and_repeated_corruptions_are_refused(knobs, says):
 
 def test_the_card_asks_for_all_corruptions_of_toybirds_with_60_test_images():
     knobs = dict(load_card("toybirds_c").generator)
-    made = build(component_class("components.generators", knobs.pop("name")), knobs, "generator")
+    made = build(component_class("components.data.generators", knobs.pop("name")), knobs, "generator")
     assert made.source == Toybirds(n_test=60)
     assert (made.corruptions, made.severities) == (CORRUPTIONS, SEVERITIES)
     assert load_card("toybirds_c").vocabulary() == load_card("toybirds").vocabulary()

@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.stats import binom, kstest
 
-from components.drawing import backgrounds
-from components.drawing.bird_drawing import HORN, PLUMAGE, Bird, draw
-from components.generators import toybirds
-from components.generators.toybirds import CLASSES, PARTS, Toybirds
+from components.data.drawing import backgrounds
+from components.data.drawing.bird_drawing import HORN, PLUMAGE, Bird, draw
+from components.data.generators import toybirds
+from components.data.generators.toybirds import CLASSES, PARTS, Toybirds
 from components.identity import rng
 
 SMALL = Toybirds(n_train=400, n_val=40, n_test=80, seed=3)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.card import load_card
-from components.images import DataError, decode
-from components.readers.cifar10_c import CORRUPTIONS, Cifar10C
+from components.data.card import load_card
+from components.data.images import DataError, decode
+from components.data.readers.cifar10_c import CORRUPTIONS, Cifar10C
 
 CARD = load_card("cifar10_c").model_copy(update={"classes": ("cat", "dog", "ship")})
 LABELS = np.array([2, 0, 1, 2])  # of the test images; the release repeats them for each severity

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.card import load_card
-from components.images import DataError
-from components.readers.cub import Cub
+from components.data.card import load_card
+from components.data.images import DataError
+from components.data.readers.cub import Cub
 
 CARD = load_card("cub").model_copy(update={"classes": ("Tern", "Wren"), "folders": ("001.Tern", "002.Wren")})
 N = 30

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.card import Card
-from components.images import DataError
-from components.readers.image_folder import ImageFolder
+from components.data.card import Card
+from components.data.images import DataError
+from components.data.readers.image_folder import ImageFolder
 
 CARD = Card(
     name="folders", title="", source="", licence="", layout="image_folder", image_size=8, classes=("b", "a")

@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from components.card import load_card
-from components.images import DataError
-from components.readers.image_folder import ImageFolder
-from components.readers.imagenet_shifts import FOLDERS, MAPPINGS, SI_SCORE_LABELS, ImagenetShifts
-from components.shifted_index import MASKED, NO_LABEL
+from components.data.card import load_card
+from components.data.images import DataError
+from components.data.readers.image_folder import ImageFolder
+from components.data.readers.imagenet_shifts import FOLDERS, MAPPINGS, SI_SCORE_LABELS, ImagenetShifts
+from components.data.shifted_index import MASKED, NO_LABEL
 from tests.shifted_world import ALSO, CARD, CLASSES, IN_SETS, draw_shifts
 
 

@@ -2,9 +2,9 @@ import csv
 
 import pytest
 
-from components.card import load_card
-from components.images import DataError
-from components.readers.labels_csv import LabelsCsv
+from components.data.card import load_card
+from components.data.images import DataError
+from components.data.readers.labels_csv import LabelsCsv
 
 CARD = load_card("imagenet_mini")
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.card import load_card
-from components.images import DataError
-from components.readers import spawrious
-from components.readers.spawrious import PLACES, Spawrious
+from components.data.card import load_card
+from components.data.images import DataError
+from components.data.readers import spawrious
+from components.data.readers.spawrious import PLACES, Spawrious
 
 CARD = load_card("spawrious_o2o_hard")
 IMAGES = 100  # of a folder of the drawn release; the real one has 3168

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.card import UNLABELLED, load_card
-from components.images import DataError
-from components.mask_files import IGNORE, read_mask
-from components.readers.unlabelled_images import UnlabelledImages
+from components.data.card import UNLABELLED, load_card
+from components.data.images import DataError
+from components.data.mask_files import IGNORE, read_mask
+from components.data.readers.unlabelled_images import UnlabelledImages
 
 CARD = load_card("seg_mini")
 

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from components.card import load_card
-from components.images import DataError
-from components.readers.waterbirds_csv import WaterbirdsCsv
+from components.data.card import load_card
+from components.data.images import DataError
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from tests.world import draw_waterbirds
 
 CARD = load_card("toybirds")

@@ -14,12 +14,12 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
-from components.checkpoints import MissingWeights
-from components.images import decode
-from components.models import clip as module
-from components.models.clip import Clip, ClipModel
-from components.models.clip_format import Preprocess, read_format
-from components.models.loading import WrongWeights
+from components.data.images import decode
+from components.models.clip import clip as module
+from components.models.clip.clip import Clip, ClipModel
+from components.models.clip.clip_format import Preprocess, read_format
+from components.models.weights.checkpoints import MissingWeights
+from components.models.weights.loading import WrongWeights
 from components.stages.clip_texts import ClipTexts
 
 TEXTS = ("a striped cat", "the sea", "a photo of a beak")

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from components.frames import framed
-from components.images import decode, resized
-from components.models import segment_features as module
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.small_vit import SmallVit
-from components.models.backbones.timm import Timm
-from components.models.network import to_pixels
-from components.models.segment_features import crop_features, pool_features
+from components.data.images import decode, resized
+from components.models.networks import segment_features as module
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.network import to_pixels
+from components.models.networks.segment_features import crop_features, pool_features
+from components.pixels.frames import framed
 from tests import reference
 
 SIDE = 64

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.timm import Timm
-from components.models.backbones.torchvision import Torchvision
-from components.models.backbones.transformers import Transformers
-from components.models.vit_parts import parts_of
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.backbones.transformers import Transformers
+from components.models.networks.vit_parts import parts_of
 from tests.random_vit import FORMS, logits_of, random_pixels, random_vit, timm_of
 
 

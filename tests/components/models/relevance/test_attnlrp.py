@@ -9,11 +9,16 @@ from timm.layers import QuickGELU
 from torch import nn
 from torch.nn.functional import gelu
 
-from components.models.attnlrp import gain, token_relevance
-from components.models.explicit_vit import ExplicitVit, class_token, class_token_and_mean, mean_of_patches
-from components.models.relevances.attnlrp_cp import AttnlrpCp
-from components.models.relevances.attnlrp_explicit import AttnlrpExplicit
-from components.models.vit_parts import parts_of
+from components.models.networks.explicit_vit import (
+    ExplicitVit,
+    class_token,
+    class_token_and_mean,
+    mean_of_patches,
+)
+from components.models.networks.vit_parts import parts_of
+from components.models.relevance.attnlrp import gain, token_relevance
+from components.models.relevance.relevances.attnlrp_cp import AttnlrpCp
+from components.models.relevance.relevances.attnlrp_explicit import AttnlrpExplicit
 from tests.random_vit import FORMS, random_pixels, random_vit, timm_of
 
 CLASSES = torch.tensor([1, 4, 0])

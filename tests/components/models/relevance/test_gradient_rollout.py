@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from components.models.backbones.timm import Timm
-from components.models.backbones.transformers import Transformers
-from components.models.relevances.gae import Gae
-from components.models.relevances.gae_second_order import GaeSecondOrder
-from components.models.relevances.rollout import Rollout
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.backbones.transformers import Transformers
+from components.models.relevance.relevances.gae import Gae
+from components.models.relevance.relevances.gae_second_order import GaeSecondOrder
+from components.models.relevance.relevances.rollout import Rollout
 from tests.random_vit import FORMS, in_precision, logits_of, random_pixels, random_vit, timm_of
 
 CLASSES = torch.tensor([1, 4, 0])

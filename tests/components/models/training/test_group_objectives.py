@@ -4,8 +4,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from scipy.stats import chisquare
 
-from components.models.group_objectives import objective_of
-from components.recipe import Recipe
+from components.models.training.group_objectives import objective_of
+from components.models.training.recipe import Recipe
 
 GROUPS = np.repeat([0, 1, 2, 4], [60, 25, 1, 14])  # training has no image of group 3
 LABELS = GROUPS % 2

@@ -4,16 +4,23 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from components.card import Card
-from components.data import Data
+from components.data.card import Card
+from components.data.columns import Data
+from components.data.images import DataError, ImageIndex
 from components.identity import rng
-from components.images import DataError, ImageIndex
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.timm import Timm
-from components.models.backbones.torchvision import Torchvision
-from components.models.network import dump_tensors
-from components.models.training import _batches, augmented, hue_rotations, predict, readable, train_classifier
-from components.recipe import Recipe
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import dump_tensors
+from components.models.training.recipe import Recipe
+from components.models.training.training import (
+    _batches,
+    augmented,
+    hue_rotations,
+    predict,
+    readable,
+    train_classifier,
+)
 
 SIDE = 16
 CARD = Card(

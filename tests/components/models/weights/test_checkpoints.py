@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
+from components.models.weights.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
 
 
 def test_a_name_is_a_path_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from components import masks
-from components.models.segmenter import Found
-from components.models.segmenters.slic import Slic
-from components.segment_stage import TINY, segment_columns
+from components.models.segmentation.segmenter import Found
+from components.models.segmentation.segmenters.slic import Slic
+from components.pixels import masks
+from components.stages.base.segment_stage import TINY, segment_columns
 from components.stages.segments import Segments
 from tests.world import column
 

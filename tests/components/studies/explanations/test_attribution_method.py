@@ -9,27 +9,26 @@ import pytest
 from PIL import Image
 from sklearn.metrics import auc as area_under
 
-from components.attribution_method import AttributionMethod
-from components.card import load_card
-from components.crops import stored_masks
-from components.data import Data
-from components.frames import framed
-from components.heat import unframed
-from components.metrics.heatmaps import framed_mask
-from components.models.attributions.gradcam import Gradcam
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.box_segmenters.box import Box
-from components.models.detectors.grounding_dino import GroundingDino
-from components.models.precision import with_precision
-from components.models.segmenters.grounded_sam import GroundedSam
-from components.models.segmenters.slic import Slic
-from components.pictures import draw
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
-from components.sample import Sample
-from components.stages.coalitions import Coalitions
-from components.stages.heatmaps import Heatmaps
-from components.stages.mask_values import mask_values
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.data.sample import Sample
+from components.evaluation.pictures import draw
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.segmentation.box_segmenters.box import Box
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
+from components.models.segmentation.segmenters.grounded_sam import GroundedSam
+from components.models.segmentation.segmenters.slic import Slic
+from components.models.training.recipe import Recipe
+from components.models.weights.precision import with_precision
+from components.pixels.crops import stored_masks
+from components.pixels.frames import framed, framed_mask
+from components.pixels.heat import unframed
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.attributions.gradcam import Gradcam
+from components.studies.explanations.stages.coalitions import Coalitions
+from components.studies.explanations.stages.heatmaps import Heatmaps
+from components.studies.explanations.stages.mask_values import mask_values
 from tests.world import column, draw_waterbirds, run_stages
 
 SEED, SIDE = 3, 48

@@ -7,16 +7,16 @@ import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
 
-from components.curve_scores import mask_scores, top_masks
-from components.frames import framed
-from components.images import decode
-from components.models.backbones.torchvision import Torchvision
-from components.models.segmenters.slic import Slic
+from components.data.images import decode
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.segmentation.segmenters.slic import Slic
+from components.pixels.frames import framed
 from components.stage import Batch, ImageRecord
-from components.stages.coalitions import Coalitions
-from components.stages.mask_curves import MaskCurves
-from components.stages.mask_values import mask_values
 from components.stages.segments import Segments
+from components.studies.explanations.curve_scores import mask_scores, top_masks
+from components.studies.explanations.stages.coalitions import Coalitions
+from components.studies.explanations.stages.mask_curves import MaskCurves
+from components.studies.explanations.stages.mask_values import mask_values
 from tests.world import column
 
 SQUEEZENET = "weights/squeezenet1_0_imagenet_fp16.safetensors"

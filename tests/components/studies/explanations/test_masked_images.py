@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.functional import gaussian_blur
 
-from components.models import masked_images
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.masked_images import (
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.studies.explanations import masked_images
+from components.studies.explanations.masked_images import (
     AT_ONCE,
     MaskedImage,
     filling,

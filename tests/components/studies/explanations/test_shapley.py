@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from components import shapley
-from components.shapley import (
+from components.studies.explanations import shapley
+from components.studies.explanations.shapley import (
     Game,
     chosen,
     draw,

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from components import shapley
-from components.models import surrogate
-from components.models.surrogate import Head, SoftmaxGame, fit_surrogate
-from components.shapley import Game
-from components.surrogate import Surrogate
+from components.studies.explanations import shapley
+from components.studies.explanations import surrogate_network as surrogate
+from components.studies.explanations.shapley import Game
+from components.studies.explanations.surrogate import Surrogate
+from components.studies.explanations.surrogate_network import Head, SoftmaxGame, fit_surrogate
 
 N, F, C, M, LABEL = 7, 24, 11, 330, 4
 STREAM = np.random.default_rng(0)

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from components.card import load_card
-from components.data import Data
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.top_mask_scores import top_mask_metrics
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.studies.explanations.top_mask_scores import top_mask_metrics
 from tests.world import column, draw_waterbirds, segment_columns
 
 SIDE = 48

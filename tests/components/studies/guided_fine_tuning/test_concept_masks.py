@@ -8,12 +8,17 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from components import concept_masks
-from components.card import CardError, load_card
-from components.concept_masks import ConceptRules, check_concepts, concepts_by_class, image_concepts
-from components.data import Data
-from components.images import ImageIndex
+from components.data.card import CardError, load_card
+from components.data.columns import Data
+from components.data.images import ImageIndex
 from components.stage import fixed_size_lists, ragged_lists
+from components.studies.guided_fine_tuning import concept_masks
+from components.studies.guided_fine_tuning.concept_masks import (
+    ConceptRules,
+    check_concepts,
+    concepts_by_class,
+    image_concepts,
+)
 from tests.world import column, segment_columns
 
 CARD = load_card("toybirds")

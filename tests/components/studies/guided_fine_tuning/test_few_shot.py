@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.few_shot import few_shot
+from components.studies.guided_fine_tuning.few_shot import few_shot
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 20))
 IDS = 3 * np.arange(len(LABELS))

@@ -7,28 +7,28 @@ import numpy as np
 import pytest
 import torch
 
-from components.card import CardError, load_card
-from components.evaluation import predictions_of
-from components.images import DataError
-from components.methods.cft import Cft
-from components.methods.fine_tuning import FineTuning
-from components.methods.grad_mask import GradMask
-from components.methods.robust_vit import RobustVit
-from components.methods.rrr import Rrr
+from components.data.card import CardError, load_card
+from components.data.images import DataError
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.data.sample import Sample
+from components.evaluation.accuracies import predictions_of
 from components.metrics.accuracy import average_accuracy
-from components.models.backbones.small_vit import SmallVit
-from components.models.clip import Clip
-from components.models.fine_tuning_loop import fine_tune
-from components.models.guided_networks import start_network, twice_differentiable
-from components.models.network import to_pixels
-from components.models.relevance_maps import unit_maps
-from components.models.segmenters.ground_truth import GroundTruth
-from components.models.segmenters.grounded_sam import GroundedSam
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
-from components.sample import Sample
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.networks.network import to_pixels
+from components.models.segmentation.segmenters.ground_truth import GroundTruth
+from components.models.segmentation.segmenters.grounded_sam import GroundedSam
+from components.models.training.recipe import Recipe
 from components.stages.backbone_images import BackboneImages
-from components.training_masks import cropped
+from components.studies.guided_fine_tuning.loop import fine_tune
+from components.studies.guided_fine_tuning.methods.cft import Cft
+from components.studies.guided_fine_tuning.methods.fine_tuning import FineTuning
+from components.studies.guided_fine_tuning.methods.grad_mask import GradMask
+from components.studies.guided_fine_tuning.methods.robust_vit import RobustVit
+from components.studies.guided_fine_tuning.methods.rrr import Rrr
+from components.studies.guided_fine_tuning.networks import start_network, twice_differentiable
+from components.studies.guided_fine_tuning.training_masks import cropped
+from components.studies.guided_fine_tuning.unit_maps import unit_maps
 from tests.random_vit import random_pixels, random_vit
 from tests.world import draw_waterbirds, run_stages
 

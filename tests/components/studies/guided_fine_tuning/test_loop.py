@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div
 
-from components.methods.fine_tuning import FineTuning
-from components.models.fine_tuning_loop import fine_tune
-from components.training_masks import GuidedImages
+from components.studies.guided_fine_tuning.loop import fine_tune
+from components.studies.guided_fine_tuning.methods.fine_tuning import FineTuning
+from components.studies.guided_fine_tuning.training_masks import GuidedImages
 from tests.random_vit import CLASSES, SIDE, random_vit
 
 LEARNING_RATE, WEIGHT_DECAY, LAMBDA_CLS, TEMPERATURE = 0.01, 0.1, 0.3, 0.65

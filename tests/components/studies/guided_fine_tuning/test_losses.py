@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from components.models.alignment_losses import (
+from components.studies.guided_fine_tuning.losses import (
     classification,
     concept_alignment,
     grad_mask,

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from components.methods.cft import Cft
-from components.methods.fine_tuning import FineTuning
-from components.methods.grad_mask import GradMask
-from components.methods.robust_vit import RobustVit
-from components.methods.rrr import Rrr
+from components.studies.guided_fine_tuning.methods.cft import Cft
+from components.studies.guided_fine_tuning.methods.fine_tuning import FineTuning
+from components.studies.guided_fine_tuning.methods.grad_mask import GradMask
+from components.studies.guided_fine_tuning.methods.robust_vit import RobustVit
+from components.studies.guided_fine_tuning.methods.rrr import Rrr
 from tests.random_vit import CLASSES, in_precision, random_pixels, random_vit
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

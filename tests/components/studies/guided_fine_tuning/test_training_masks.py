@@ -3,12 +3,12 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from components.card import load_card
-from components.concept_masks import ConceptRules
-from components.data import Data
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.images import ImageIndex
 from components.identity import rng
-from components.images import ImageIndex
-from components.training_masks import (
+from components.studies.guided_fine_tuning.concept_masks import ConceptRules
+from components.studies.guided_fine_tuning.training_masks import (
     GuidedImages,
     control,
     cropped,

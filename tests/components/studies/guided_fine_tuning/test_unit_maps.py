@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from components.models.attributions.gradcam import Gradcam
-from components.models.relevance_maps import unit_maps
-from components.models.relevances.grad_cam import GradCam
+from components.models.relevance.relevances.grad_cam import GradCam
+from components.studies.explanations.attributions.gradcam import Gradcam
+from components.studies.guided_fine_tuning.unit_maps import unit_maps
 from tests.components.test_every_relevance import network_of, pixels_of
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.bags import WHOLE_IMAGE, Bags
-from components.card import load_card
-from components.data import Data
-from components.images import DataError, ImageIndex
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models.mil_background import background_shares
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.images import DataError, ImageIndex
+from components.pixels.bags import WHOLE_IMAGE, Bags
+from components.studies.seg_mil.background import background_shares
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from tests.world import column, segment_columns
 
 CARD = load_card("toybirds")

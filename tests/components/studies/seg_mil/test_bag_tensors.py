@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from components.bags import Bags
-from components.data import Data
+from components.data.columns import Data
 from components.method import Fitted
-from components.models import mil_bags
-from components.models.mil_bags import BagTensors, chosen_bags, read_bags
+from components.pixels.bags import Bags
+from components.studies.seg_mil import bag_tensors as mil_bags
+from components.studies.seg_mil.bag_tensors import BagTensors, chosen_bags, read_bags
 
 
 def assert_same(found, expected):

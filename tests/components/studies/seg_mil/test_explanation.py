@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from components.bags import WHOLE_IMAGE
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models.mil_explanation import evidence_maps, explain_bags, opposed
-from components.models.mil_head import of_class
-from components.models.mil_training import run_head
-from components.models.mil_v1 import MilV1
-from components.models.mil_v2 import MilV2
+from components.pixels.bags import WHOLE_IMAGE
+from components.studies.seg_mil.explanation import evidence_maps, explain_bags, opposed
+from components.studies.seg_mil.head import of_class
+from components.studies.seg_mil.head_v1 import MilV1
+from components.studies.seg_mil.head_v2 import MilV2
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from components.studies.seg_mil.training import run_head
 from tests.planted_bags import CARD, CONCEPTS, bags_of, data_of, head_of, reading_head
 
 METHOD = SegMilCbm()

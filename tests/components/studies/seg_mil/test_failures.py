@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from components.card import load_card
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
-from components.models.mil_failures import draw_evidence, failure_pictures, failures
-from components.models.mil_objects import CONCEPTS as MISLED
-from components.models.mil_objects import ELSEWHERE, MISSED, UNKNOWN, object_overlap
-from components.models.segmenters.object_mask import ObjectMask
-from components.pictures import CAPTION_HEIGHT, HOT, SIDE
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.data.card import load_card
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.evaluation.pictures import CAPTION_HEIGHT, HOT, SIDE
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.segmentation.segmenters.object_mask import ObjectMask
+from components.models.training.recipe import Recipe
 from components.stages.segments import Segments
+from components.studies.seg_mil.failures import draw_evidence, failure_pictures, failures
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from components.studies.seg_mil.objects import CONCEPTS as MISLED
+from components.studies.seg_mil.objects import ELSEWHERE, MISSED, UNKNOWN, object_overlap
 from tests.planted_bags import CONCEPTS, bags_of, data_of, reading_head
 from tests.world import draw_waterbirds, run_stages
 

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from components.models import mil_faithfulness
-from components.models.mil_faithfulness import MODES, Curve, curve, faithfulness, order_of, ranking, summary
-from components.models.mil_head import of_class
-from components.models.mil_training import run_head
-from components.models.mil_v1 import MilV1
-from components.models.mil_v2 import MilV2
-from components.models.network import dump_tensors
+from components.models.networks.network import dump_tensors
+from components.studies.seg_mil import faithfulness as mil_faithfulness
+from components.studies.seg_mil.faithfulness import (
+    MODES,
+    Curve,
+    curve,
+    faithfulness,
+    order_of,
+    ranking,
+    summary,
+)
+from components.studies.seg_mil.head import of_class
+from components.studies.seg_mil.head_v1 import MilV1
+from components.studies.seg_mil.head_v2 import MilV2
+from components.studies.seg_mil.training import run_head
 from tests.planted_bags import bags_of, head_of, reading_head
 
 WIDTH, SIZE = 5, 7

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.models.mil_targets import ConceptTargets
-from components.models.mil_v1 import MilV1
-from components.models.mil_v2 import MilV2
-from components.models.network import dump_tensors
+from components.models.networks.network import dump_tensors
+from components.studies.seg_mil.head_v1 import MilV1
+from components.studies.seg_mil.head_v2 import MilV2
+from components.studies.seg_mil.targets import ConceptTargets
 from tests import reference
 
 WIDTH, CONCEPTS, CLASSES, SIZE = 6, 5, 3, 6

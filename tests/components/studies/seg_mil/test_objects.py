@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from components.bags import WHOLE_IMAGE
-from components.models.mil_objects import CONCEPTS, ELSEWHERE, MISSED, UNKNOWN, object_overlap
+from components.pixels.bags import WHOLE_IMAGE
+from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, UNKNOWN, object_overlap
 from tests.planted_bags import bags_of, data_of
 
 SIDE = 10
@@ -106,7 +106,7 @@ def test_a_whole_image_has_missed_the_object_unless_it_fills_the_image(tmp_path)
 
 
 def test_the_order_and_company_of_images_do_not_matter(tmp_path, monkeypatch):
-    monkeypatch.setattr("components.models.mil_objects.IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr("components.studies.seg_mil.objects.IMAGES_AT_ONCE", 2)
     stream = np.random.default_rng(1)
     masks = [stream.random((2, SIDE, SIDE)) < 0.5 for _ in range(5)]
     objects = [None if i == 1 else stream.random((1, SIDE, SIDE)) < 0.5 for i in range(5)]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from components.models.mil_targets import ConceptTargets, best_constant_cosine, concept_cosine
+from components.studies.seg_mil.targets import ConceptTargets, best_constant_cosine, concept_cosine
 from tests import reference
 
 SIZE, CONCEPTS = 6, 5

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.bags import Bags
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models import mil_training
-from components.models.mil_bags import BagTensors
-from components.models.mil_training import Selection, bag_loss, without_dropped
-from components.models.network import dump_tensors
+from components.models.networks.network import dump_tensors
+from components.pixels.bags import Bags
+from components.studies.seg_mil import training as mil_training
+from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from components.studies.seg_mil.training import Selection, bag_loss, without_dropped
 from tests import reference
 
 LABELS = np.array([0, 0, 0, 0, 1, 1])

@@ -7,16 +7,16 @@ import pytest
 import safetensors.numpy
 import torch
 
-from components.crops import segment_crops, stored_masks
-from components.data import Data
+from components.data.columns import Data
 from components.method import Fitted
-from components.models import mil_warm_up
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.mil_bags import read_bags
-from components.models.mil_training import new_head
-from components.models.mil_warm_up import encoded, warm_up, warmed
-from components.models.network import dump_tensors, to_pixels
-from components.models.segmenters.felzenszwalb import Felzenszwalb
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.network import dump_tensors, to_pixels
+from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
+from components.pixels.crops import segment_crops, stored_masks
+from components.studies.seg_mil import warm_up as mil_warm_up
+from components.studies.seg_mil.bag_tensors import read_bags
+from components.studies.seg_mil.training import new_head
+from components.studies.seg_mil.warm_up import encoded, warm_up, warmed
 from tests.world import run_stages
 
 SEED = 5  # that of the columns' classifier

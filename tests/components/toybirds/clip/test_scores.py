@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from scipy.stats import binom
 
-from components.generators.toybirds import PARTS, Toybirds
+from components.data.generators.toybirds import PARTS, Toybirds
 from components.identity import rng
-from components.toybirds_clip.captions import red_circle, segment_crop, whole_image
-from components.toybirds_clip.scores import Score, circle_localisation, scores
-from components.toybirds_clip.training import load_clip
-from components.toybirds_clip.views import caption, circled, crop, load_birds
+from components.toybirds.clip.captions import red_circle, segment_crop, whole_image
+from components.toybirds.clip.scores import Score, circle_localisation, scores
+from components.toybirds.clip.training import load_clip
+from components.toybirds.clip.views import caption, circled, crop, load_birds
 
-FOLDER = Path(__file__).parents[3] / "datasets" / "toybirds"
+FOLDER = Path(__file__).parents[4] / "datasets" / "toybirds"
 CHECKPOINT = f"local-dir:{FOLDER / 'clip'}"
 FLOORS = {
     "attribute_beak": 0.75,

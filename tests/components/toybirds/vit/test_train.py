@@ -8,13 +8,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from components.generators.toybirds import TYPICAL, Toybirds
-from components.models.backbones.small_vit import SmallVit
-from components.models.network import to_pixels
-from components.toybirds_clip.views import load_birds
-from components.toybirds_vit.train import accuracy, labels_of, pretrain
+from components.data.generators.toybirds import TYPICAL, Toybirds
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.networks.network import to_pixels
+from components.toybirds.clip.views import load_birds
+from components.toybirds.vit.train import accuracy, labels_of, pretrain
 
-FOLDER = Path(__file__).parents[3] / "datasets" / "toybirds" / "vit"
+FOLDER = Path(__file__).parents[4] / "datasets" / "toybirds" / "vit"
 CHECKPOINT = str(FOLDER / "model.safetensors")
 
 

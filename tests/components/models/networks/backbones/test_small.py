@@ -5,10 +5,10 @@ import pytest
 import safetensors.numpy
 import torch
 
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.small_vit import SmallVit
-from components.models.loading import WrongWeights
-from components.models.network import dump_tensors
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.networks.network import dump_tensors
+from components.models.weights.loading import WrongWeights
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import save_for_hf
 from torchvision.transforms.v2.functional import normalize
 
-from components.images import decode, resized
-from components.models.backbones.timm import Timm
-from components.models.loading import WrongWeights
-from components.models.network import to_pixels
+from components.data.images import decode, resized
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.network import to_pixels
+from components.models.weights.loading import WrongWeights
 
 ODD = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
 VIT_TINY = "vit_tiny_patch16_224"

@@ -12,11 +12,11 @@ from torch.nn.functional import cosine_similarity
 from torchvision.models import densenet121, get_model, resnet18, squeezenet1_0
 from torchvision.transforms.v2 import functional as transforms
 
-from components.images import decode, resized
-from components.models.backbone import IMAGENET
-from components.models.backbones.torchvision import Torchvision
-from components.models.loading import WrongWeights
-from components.models.network import to_pixels
+from components.data.images import decode, resized
+from components.models.networks.backbone import IMAGENET
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import to_pixels
+from components.models.weights.loading import WrongWeights
 
 SQUEEZENET = "weights/squeezenet1_0_imagenet_fp16.safetensors"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import transformers
 
-from components.models.backbone import IMAGENET
-from components.models.backbones.transformers import MODELS, Transformers
-from components.models.loading import WrongWeights
-from components.models.network import to_pixels
+from components.models.networks.backbone import IMAGENET
+from components.models.networks.backbones.transformers import MODELS, Transformers
+from components.models.networks.network import to_pixels
+from components.models.weights.loading import WrongWeights
 from tests.random_vit import random_pixels
 
 SIDE = 32

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from components import masks
-from components.models.box_segmenters.box import Box
+from components.models.segmentation.box_segmenters.box import Box
+from components.pixels import masks
 
 
 def filled(size, *boxes):

@@ -10,13 +10,13 @@ import torch
 from segment_anything import SamPredictor
 from torch import nn
 
-from components import masks
-from components.checkpoints import MissingWeights
-from components.models import mask_logits
-from components.models.box_segmenters import sam as module
-from components.models.box_segmenters.sam import Sam
-from components.models.loading import WrongWeights
-from components.models.sam_checkpoint import build_sam, load_sam
+from components.models.segmentation.box_segmenters import sam as module
+from components.models.segmentation.box_segmenters.sam import Sam
+from components.models.segmentation.sam import mask_logits
+from components.models.segmentation.sam.sam_checkpoint import build_sam, load_sam
+from components.models.weights.checkpoints import MissingWeights
+from components.models.weights.loading import WrongWeights
+from components.pixels import masks
 from tests import small_sam
 from tests.small_sam import boxed_photographs
 

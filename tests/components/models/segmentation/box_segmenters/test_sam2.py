@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam2Config, Sam2Model, Sam2Processor
 from transformers.models.sam2.modeling_sam2 import Sam2MaskDecoder, Sam2VisionModel
 
-from components import masks
-from components.checkpoints import MissingWeights
-from components.models.box_segmenters import sam2 as module
-from components.models.box_segmenters.sam2 import Sam2
-from components.models.loading import WrongWeights
-from components.models.sam2_checkpoint import load_sam2
+from components.models.segmentation.box_segmenters import sam2 as module
+from components.models.segmentation.box_segmenters.sam2 import Sam2
+from components.models.segmentation.sam.sam2_checkpoint import load_sam2
+from components.models.weights.checkpoints import MissingWeights
+from components.models.weights.loading import WrongWeights
+from components.pixels import masks
 from tests import small_sam
 from tests.small_sam import boxed_photographs
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.checkpoints import MissingWeights
-from components.images import decode
-from components.models import grounding_dino_model as module
-from components.models.detector import Question
-from components.models.detectors.grounding_dino import GroundingDino
-from components.models.grounding_dino_prompts import prompts
-from components.models.loading import WrongWeights
+from components.data.images import decode
+from components.models.segmentation.detector import Question
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
+from components.models.segmentation.grounding_dino import model as module
+from components.models.segmentation.grounding_dino.prompts import prompts
+from components.models.weights.checkpoints import MissingWeights
+from components.models.weights.loading import WrongWeights
 from tests.tiny_grounding_dino import MAX_TEXT_LENGTH, bert_vocabulary, write_grounding_dino
 
 SHORTEST, LONGEST = 64, 96

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.models.segmenters.grid import Grid
+from components.models.segmentation.segmenters.grid import Grid
 from components.stage import ImageRecord
 
 RECORD = ImageRecord(0, Path("none"))

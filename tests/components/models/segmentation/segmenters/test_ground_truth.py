@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.images import decode
-from components.models.segmenters.ground_truth import GroundTruth
+from components.data.images import decode
+from components.models.segmentation.segmenters.ground_truth import GroundTruth
 from components.stage import ImageRecord
 
 IMAGE = np.zeros((6, 9, 3), np.uint8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.models.segmenters.object_mask import ObjectMask
+from components.models.segmentation.segmenters.object_mask import ObjectMask
 from components.stage import ImageRecord
 
 IMAGE = np.zeros((6, 8, 3), np.uint8)

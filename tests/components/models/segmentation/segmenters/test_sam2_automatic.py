@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers import Sam2Model, Sam2Processor, pipeline
 
-from components import masks
-from components.checkpoints import MissingWeights
-from components.models.segmenters.sam2_automatic import Sam2Automatic
+from components.models.segmentation.segmenters.sam2_automatic import Sam2Automatic
+from components.models.weights.checkpoints import MissingWeights
+from components.pixels import masks
 from components.stage import ImageRecord
 from tests import small_sam
 from tests.small_sam import boxed_photographs

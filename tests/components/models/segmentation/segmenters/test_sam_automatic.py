@@ -7,10 +7,10 @@ import pytest
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder
 
-from components import masks
-from components.checkpoints import MissingWeights
-from components.models.loading import WrongWeights
-from components.models.segmenters.sam_automatic import SamAutomatic
+from components.models.segmentation.segmenters.sam_automatic import SamAutomatic
+from components.models.weights.checkpoints import MissingWeights
+from components.models.weights.loading import WrongWeights
+from components.pixels import masks
 from components.stage import ImageRecord
 from tests import small_sam
 from tests.small_sam import boxed_photographs

@@ -1,7 +1,7 @@
 import numpy as np
 
-from components.images import decode
-from components.models.segmenters.slic import Slic
+from components.data.images import decode
+from components.models.segmentation.segmenters.slic import Slic
 from components.stage import ImageRecord
 
 

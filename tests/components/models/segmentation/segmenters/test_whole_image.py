@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.models.segmenters.whole_image import WholeImage
+from components.models.segmentation.segmenters.whole_image import WholeImage
 from components.stage import ImageRecord
 
 

@@ -6,18 +6,18 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from components.card import load_card
-from components.data import Split
+from components.data.card import load_card
+from components.data.columns import Split
+from components.data.images import DataError, ImageIndex
 from components.identity import rng
-from components.images import DataError, ImageIndex
-from components.methods.group_balanced import GroupBalanced
-from components.methods.group_dro import GroupDro
-from components.methods.last_layer_retraining import LastLayerRetraining
-from components.methods.standard import Standard
-from components.models import balanced_regression
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.balanced_regression import INVERSE_STRENGTHS, halves, retrain
-from components.recipe import Recipe
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.training.recipe import Recipe
+from components.studies.baselines import balanced_regression
+from components.studies.baselines.balanced_regression import INVERSE_STRENGTHS, halves, retrain
+from components.studies.baselines.methods.group_balanced import GroupBalanced
+from components.studies.baselines.methods.group_dro import GroupDro
+from components.studies.baselines.methods.last_layer_retraining import LastLayerRetraining
+from components.studies.baselines.methods.standard import Standard
 from tests.world import run_stages
 
 SIDE = 16

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from components.card import load_card
-from components.methods.standard import Standard
-from components.models.backbones.small_cnn import SmallCnn
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.data.card import load_card
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.training.recipe import Recipe
+from components.studies.baselines.methods.standard import Standard
 from tests.world import draw_waterbirds, run_stages
 
 CARD = load_card("toybirds").model_copy(update={"image_size": 32})

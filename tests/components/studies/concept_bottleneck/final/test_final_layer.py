@@ -5,9 +5,14 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
-from components.models.dense_linear import fit_dense
-from components.models.final_layer import FinalLayer, at_nec, dense_layer, first_best
-from components.models.sparse_linear import SparseFit
+from components.studies.concept_bottleneck.final.dense import fit_dense
+from components.studies.concept_bottleneck.final.final_layer import (
+    FinalLayer,
+    at_nec,
+    dense_layer,
+    first_best,
+)
+from components.studies.concept_bottleneck.final.sparse_path import SparseFit
 
 
 def examples(n=200, seed=0):

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from components.models.residual_layer import fit_residual
+from components.studies.concept_bottleneck.final.residual import fit_residual
 
 N, D, C = 300, 6, 3
 

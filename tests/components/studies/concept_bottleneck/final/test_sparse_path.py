@@ -4,8 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from components.models import sparse_linear_loss, sparse_linear_newton
-from components.models.sparse_linear import SparseFit, elastic_net_path, lambda_max, truncate
+from components.studies.concept_bottleneck.final import (
+    loss as sparse_linear_loss,
+)
+from components.studies.concept_bottleneck.final import (
+    newton as sparse_linear_newton,
+)
+from components.studies.concept_bottleneck.final.sparse_path import (
+    SparseFit,
+    elastic_net_path,
+    lambda_max,
+    truncate,
+)
 
 ALPHA = 0.99
 
@@ -148,7 +158,7 @@ def test_the_optimum_does_not_depend_on_how_the_hessian_is_estimated(monkeypatch
     monkeypatch.setattr(sparse_linear_loss, "CURVATURE_ROWS", 200)
     monkeypatch.setattr(sparse_linear_loss, "ROWS", 64)
     few = fit(x, y, 4, 2e-3)
-    monkeypatch.setattr("components.models.sparse_linear.MAX_BLOCK_ENTRIES", 0)
+    monkeypatch.setattr("components.studies.concept_bottleneck.final.sparse_path.MAX_BLOCK_ENTRIES", 0)
     coupled = fit(x, y, 4, 2e-3)
     for other in (few, coupled):
         assert other.converged

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.weight_edit import corrected_and_broken, edit_weight
+from components.studies.concept_bottleneck.final.weight_edit import corrected_and_broken, edit_weight
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.images import DataError
-from components.models import concept_similarity
-from components.models.concept_pooling import (
+from components.data.images import DataError
+from components.stage import fixed_size_lists
+from components.studies.concept_bottleneck.layer import similarity as concept_similarity
+from components.studies.concept_bottleneck.layer.concept_pooling import (
     KEEP_ALL,
     Bottleneck,
     Pooling,
@@ -19,7 +20,6 @@ from components.models.concept_pooling import (
     fit_bottleneck,
     kept_concepts,
 )
-from components.stage import fixed_size_lists
 from tests.world import column
 
 KINDS = ["mean", "softmax", "max", "topk"]

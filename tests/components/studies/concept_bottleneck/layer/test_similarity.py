@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.models import concept_similarity
-from components.models.concept_similarity import add_gradient, cubed_cosine, similarities
+from components.studies.concept_bottleneck.layer import similarity as concept_similarity
+from components.studies.concept_bottleneck.layer.similarity import add_gradient, cubed_cosine, similarities
 
 
 def formula(q, p):

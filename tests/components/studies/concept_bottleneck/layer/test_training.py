@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components.models import concept_similarity, place_vectors
-from components.models.concept_layer_training import read_pairs, top_cosines
-from components.models.concept_similarity import add_gradient
 from components.stage import fixed_size_lists, ragged_lists
+from components.studies.concept_bottleneck.layer import place_vectors
+from components.studies.concept_bottleneck.layer import similarity as concept_similarity
+from components.studies.concept_bottleneck.layer.similarity import add_gradient
+from components.studies.concept_bottleneck.layer.training import read_pairs, top_cosines
 from tests.world import column
 
 MEGABYTE = 2**20
@@ -101,7 +102,7 @@ def test_pairs_are_the_columns_place_by_place_whatever_the_blocks(
 @pytest.mark.parametrize("numbers", [1, 2**22])
 @pytest.mark.parametrize("n_images", [2, 5, 40])
 def test_top_cosines_are_the_mean_of_the_five_largest(tmp_path, monkeypatch, numbers, n_images):
-    monkeypatch.setattr("components.models.concept_layer_training.BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr("components.studies.concept_bottleneck.layer.training.BLOCK_NUMBERS", numbers)
     stream = np.random.default_rng(0)
     vectors, texts = (stream.standard_normal((n, 6)).astype(np.float32) for n in (n_images, 4))
     table = pa.table({"image_id": np.arange(n_images), "embedding": fixed_size_lists(vectors)})

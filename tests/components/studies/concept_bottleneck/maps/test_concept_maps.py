@@ -9,7 +9,8 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.special import softmax
 from torch.nn.functional import interpolate
 
-from components.concept_maps import (
+from components.pixels.places import centres
+from components.studies.concept_bottleneck.maps.concept_maps import (
     ConceptHead,
     Rule,
     box_region,
@@ -23,7 +24,6 @@ from components.concept_maps import (
     strongest,
     upsampled,
 )
-from components.places import centres
 
 POOLS = [("mean", 1.0), ("softmax", 1.0), ("softmax", 0.3), ("max", 1.0), ("topk", 1.0)]
 M, L, G, S = 6, 4, 7, 224

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.card import load_card
-from components.data import Data
-from components.localisation import named_parts, pointing_metrics
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from components.metrics.heatmaps import pointing_hit
-from components.readers.waterbirds_csv import WaterbirdsCsv
+from components.studies.concept_bottleneck.maps.localisation import named_parts, pointing_metrics
 from tests.world import draw_waterbirds
 
 SIDE = 48

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from components.concept_maps import ConceptHead
-from components.concept_pictures import draw_region, draw_rules
-from components.regions import explain_region
+from components.studies.concept_bottleneck.maps.concept_maps import ConceptHead
+from components.studies.concept_bottleneck.maps.pictures import draw_region, draw_rules
+from components.studies.concept_bottleneck.maps.regions import explain_region
 
 
 def pixels_like(picture, colour, tolerance=12):

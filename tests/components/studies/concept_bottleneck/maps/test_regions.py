@@ -5,10 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.concept_maps import ConceptHead
-from components.data import Data
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.regions import BETA, decisive, explain_region, in_frame, shown_region
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.studies.concept_bottleneck.maps.concept_maps import ConceptHead
+from components.studies.concept_bottleneck.maps.regions import (
+    BETA,
+    decisive,
+    explain_region,
+    in_frame,
+    shown_region,
+)
 from tests.planted_concepts import CARD
 from tests.world import draw_waterbirds
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.card import load_card
-from components.concept_maps import ConceptHead
-from components.concept_segmentation import (
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.pixels.frames import framed_mask
+from components.pixels.places import centres
+from components.studies.concept_bottleneck.maps.concept_maps import ConceptHead
+from components.studies.concept_bottleneck.maps.segmentation import (
     class_heatmaps,
     concept_segmentation_metrics,
     strongest_concept_heatmaps,
 )
-from components.data import Data
-from components.metrics.heatmaps import framed_mask
-from components.places import centres
-from components.readers.waterbirds_csv import WaterbirdsCsv
 from tests.world import draw_waterbirds
 
 SIDE = 48

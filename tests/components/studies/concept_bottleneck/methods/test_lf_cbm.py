@@ -6,15 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.concept_bottleneck import BY_VALIDATION, LAMBDAS, NO_CONCEPT, final_layer
-from components.data import Data
-from components.images import DataError
-from components.methods.lf_cbm import LfCbm
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
-from components.models.final_layer import NEC_TARGETS
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.data.columns import Data
+from components.data.images import DataError
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.training.recipe import Recipe
+from components.studies.concept_bottleneck.concept_bottleneck import (
+    BY_VALIDATION,
+    LAMBDAS,
+    NO_CONCEPT,
+    final_layer,
+)
+from components.studies.concept_bottleneck.final.final_layer import NEC_TARGETS
+from components.studies.concept_bottleneck.methods.lf_cbm import LfCbm
 from tests.planted_concepts import CARD, NAMES, PLANTED, plant, silent
 from tests.world import draw_waterbirds, run_stages
 

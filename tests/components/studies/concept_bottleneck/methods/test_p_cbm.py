@@ -7,8 +7,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.linear_model import SGDClassifier
 
-from components.concept_bottleneck import final_layer
-from components.methods.p_cbm import PCbm
+from components.studies.concept_bottleneck.concept_bottleneck import final_layer
+from components.studies.concept_bottleneck.methods.p_cbm import PCbm
 from tests.planted_concepts import CARD, NAMES, plant, silent
 
 SEED = 5

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.concept_bottleneck import final_layer
-from components.images import DataError
-from components.methods.lf_cbm import LfCbm
-from components.methods.salf_cbm import SalfCbm
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.small_vit import SmallVit
-from components.models.backbones.timm import Timm
-from components.models.clip import Clip
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.data.images import DataError
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.networks.backbones.timm import Timm
+from components.models.training.recipe import Recipe
+from components.studies.concept_bottleneck.concept_bottleneck import final_layer
+from components.studies.concept_bottleneck.methods.lf_cbm import LfCbm
+from components.studies.concept_bottleneck.methods.salf_cbm import SalfCbm
 from tests.planted_concepts import CARD, PLANTED, QUADRANTS, G, plant, silent
 from tests.world import draw_waterbirds, run_stages
 
@@ -131,7 +131,7 @@ def test_heatmaps_are_the_maps_up_sampled_from_the_circles(data, fitted, kind):
 
 
 def test_a_centre_crop_shows_nothing_beside_the_crop():
-    from components.heat import unframed
+    from components.pixels.heat import unframed
 
     heat = np.linspace(-1, 1, 100).reshape(10, 10)
     whole = unframed(heat, (20, 40), "center_crop")

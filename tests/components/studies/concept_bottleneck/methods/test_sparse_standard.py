@@ -7,11 +7,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from components.concept_bottleneck import final_layer
-from components.data import Data
-from components.methods.sparse_standard import SparseStandard
-from components.models.backbones.torchvision import Torchvision
+from components.data.columns import Data
+from components.models.networks.backbones.torchvision import Torchvision
 from components.stage import TensorStage
+from components.studies.concept_bottleneck.concept_bottleneck import final_layer
+from components.studies.concept_bottleneck.methods.sparse_standard import SparseStandard
 from tests.planted_concepts import CARD, plant, silent
 
 LAMBDA = 0.02

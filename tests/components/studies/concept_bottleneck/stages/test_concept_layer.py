@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.images import DataError
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.clip import Clip
-from components.models.concept_pooling import Bottleneck, Pooling
+from components.data.images import DataError
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
 from components.stage import fixed_size_lists, ragged_lists
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
 from components.stages.clip_places import ClipPlaces
 from components.stages.clip_texts import ClipTexts
-from components.stages.concept_layer import ConceptLayer
+from components.studies.concept_bottleneck.layer.concept_pooling import Bottleneck, Pooling
+from components.studies.concept_bottleneck.stages.concept_layer import ConceptLayer
 from tests.planted_concepts import NAMES, PLANTED, QUADRANTS, D, E, G, N, plant, silent
 from tests.world import column
 

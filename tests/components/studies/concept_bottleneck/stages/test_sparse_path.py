@@ -7,13 +7,13 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
-from components.data import Data
-from components.images import DataError
-from components.models.clip import Clip
-from components.models.concept_pooling import Bottleneck, Pooling
+from components.data.columns import Data
+from components.data.images import DataError
+from components.models.clip.clip import Clip
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts
-from components.stages.sparse_path import SparsePath
+from components.studies.concept_bottleneck.layer.concept_pooling import Bottleneck, Pooling
+from components.studies.concept_bottleneck.stages.sparse_path import SparsePath
 from tests.planted_concepts import CARD, NAMES, plant, silent
 
 ALPHA = 0.9

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms.v2.functional import normalize
 
-from components.frames import framed
-from components.images import decode
-from components.models.backbone import IMAGENET
-from components.models.backbones.torchvision import Torchvision
-from components.models.network import Network
+from components.data.images import decode
+from components.models.networks.backbone import IMAGENET
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import Network
+from components.pixels.frames import framed
 
 SQUEEZENET = "weights/squeezenet1_0_imagenet_fp16.safetensors"
 SIDE = 96

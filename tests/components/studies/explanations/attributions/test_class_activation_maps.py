@@ -11,16 +11,16 @@ from PIL import Image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch.nn.functional import interpolate
 
-from components.frames import framed
-from components.images import decode
-from components.metrics.heatmaps import SegmentationScores, framed_mask
-from components.models.attributions.full_grad import FullGrad
-from components.models.attributions.gradcam import Gradcam
-from components.models.attributions.gradcam_plus_plus import GradcamPlusPlus
-from components.models.attributions.score_cam import ScoreCam
-from components.models.backbones.timm import Timm
-from components.models.backbones.torchvision import Torchvision
-from components.models.network import dump_tensors, to_pixels
+from components.data.images import decode
+from components.metrics.heatmaps import SegmentationScores
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import dump_tensors, to_pixels
+from components.pixels.frames import framed, framed_mask
+from components.studies.explanations.attributions.full_grad import FullGrad
+from components.studies.explanations.attributions.gradcam import Gradcam
+from components.studies.explanations.attributions.gradcam_plus_plus import GradcamPlusPlus
+from components.studies.explanations.attributions.score_cam import ScoreCam
 
 SQUEEZENET = "weights/squeezenet1_0_imagenet_fp16.safetensors"
 SIDE = 224

@@ -4,9 +4,9 @@ import captum.attr
 import numpy as np
 import torch
 
-from components.models.attributions.integrated_gradients import IntegratedGradients
-from components.models.backbones.small_vit import SmallVit
-from components.models.explained_network import ExplainedNetwork
+from components.models.networks.backbones.small_vit import SmallVit
+from components.studies.explanations.attributions.integrated_gradients import IntegratedGradients
+from components.studies.explanations.explained_network import ExplainedNetwork
 
 
 def test_it_is_captums_on_torchvisions_model(explained):

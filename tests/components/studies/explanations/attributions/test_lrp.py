@@ -9,15 +9,15 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonAlpha2Beta1Flat, EpsilonGammaBox, EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
-from components.models.attributions.lrp import Lrp
-from components.models.backbone import CENTRED
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.timm import Timm
-from components.models.backbones.torchvision import Torchvision
-from components.models.explained_network import ExplainedNetwork
-from components.models.network import Network
-from components.models.vit_parts import parts_of
-from tests.components.models.test_attnlrp import changed_forward
+from components.models.networks.backbone import CENTRED
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.timm import Timm
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import Network
+from components.models.networks.vit_parts import parts_of
+from components.studies.explanations.attributions.lrp import Lrp
+from components.studies.explanations.explained_network import ExplainedNetwork
+from tests.components.models.relevance.test_attnlrp import changed_forward
 from tests.random_vit import FORMS, in_precision, random_pixels, random_vit, timm_of
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)

@@ -11,18 +11,18 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from components.card import load_card
-from components.data import Data
-from components.methods.eac import Eac
-from components.models.backbone import CENTRED, Backbone
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.network import Network, load_tensors
-from components.models.segmenters.grid import Grid
-from components.models.segmenters.ground_truth import GroundTruth
-from components.readers.waterbirds_csv import WaterbirdsCsv
-from components.recipe import Recipe
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.readers.waterbirds_csv import WaterbirdsCsv
+from components.models.networks.backbone import CENTRED, Backbone
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.network import Network, load_tensors
+from components.models.segmentation.segmenters.grid import Grid
+from components.models.segmentation.segmenters.ground_truth import GroundTruth
+from components.models.training.recipe import Recipe
 from components.stage import sampled
-from components.surrogate import Surrogate
+from components.studies.explanations.methods.eac import Eac
+from components.studies.explanations.surrogate import Surrogate
 from tests.world import draw_waterbirds, run_stages
 
 SIDE = 48

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from components.attribution_method import AttributionMethod
-from components.card import load_card
+from components.data.card import load_card
 from components.identity import component_name
 from components.method import Method
-from components.models.attribution import Attribution
-from components.stages.heatmaps import Heatmaps
+from components.studies.explanations.attribution import Attribution
+from components.studies.explanations.attribution_method import AttributionMethod
+from components.studies.explanations.stages.heatmaps import Heatmaps
 from grid.names import component_class, names
 
 CARD = load_card("toybirds")

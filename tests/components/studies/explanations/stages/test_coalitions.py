@@ -10,19 +10,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components.framed_segments import framed_segments, kept_masks
-from components.frames import framed
-from components.masks import encode
-from components.metrics.heatmaps import framed_mask
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.network import dump_tensors, to_pixels
-from components.models.segmenters.slic import Slic
-from components.recipe import Recipe
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.network import dump_tensors, to_pixels
+from components.models.segmentation.segmenters.slic import Slic
+from components.models.training.recipe import Recipe
+from components.pixels.framed_segments import framed_segments, kept_masks
+from components.pixels.frames import framed, framed_mask
+from components.pixels.masks import encode
 from components.stage import Batch, ImageRecord
 from components.stages.classifier import Classifier
-from components.stages.coalitions import Coalitions, stored_bits
 from components.stages.segments import Segments
-from grid.stage_worker import run_rows
+from components.studies.explanations.stages.coalitions import Coalitions, stored_bits
+from grid.stages.worker import run_rows
 from tests.planted_classifier import Overflowing
 
 SIDE = 32

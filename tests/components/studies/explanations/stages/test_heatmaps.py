@@ -5,21 +5,21 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components.data import IMAGE_ID
-from components.frames import framed
-from components.models.attributions.gradcam import Gradcam
-from components.models.attributions.integrated_gradients import IntegratedGradients
-from components.models.attributions.lime import Lime
-from components.models.attributions.lrp import Lrp
-from components.models.attributions.score_cam import ScoreCam
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.small_vit import SmallVit
-from components.models.backbones.torchvision import Torchvision
-from components.models.network import dump_tensors, load_tensors, to_pixels
-from components.recipe import Recipe
+from components.data.columns import IMAGE_ID
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.small_vit import SmallVit
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import dump_tensors, load_tensors, to_pixels
+from components.models.training.recipe import Recipe
+from components.pixels.frames import framed
 from components.stage import Batch
 from components.stages.classifier import Classifier
-from components.stages.heatmaps import Heatmaps
+from components.studies.explanations.attributions.gradcam import Gradcam
+from components.studies.explanations.attributions.integrated_gradients import IntegratedGradients
+from components.studies.explanations.attributions.lime import Lime
+from components.studies.explanations.attributions.lrp import Lrp
+from components.studies.explanations.attributions.score_cam import ScoreCam
+from components.studies.explanations.stages.heatmaps import Heatmaps
 from tests.world import column
 
 SIDE = 64

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components.masks import encode
-from components.models.segmenters.slic import Slic
+from components.models.segmentation.segmenters.slic import Slic
+from components.pixels.masks import encode
 from components.stage import Batch, ColumnStage, ImageRecord, fixed_size_lists
-from components.stages.mask_curves import MaskCurves
 from components.stages.segments import Segments
-from grid.stage_worker import run_rows
+from components.studies.explanations.stages.mask_curves import MaskCurves
+from grid.stages.worker import run_rows
 from tests.planted_classifier import Overflowing, Red
 
 SIDE = 20
@@ -206,7 +206,7 @@ def test_no_mask_one_mask_and_one_that_covers_everything():
 
 
 def test_many_masks_of_many_images_share_their_forward_passes(monkeypatch):
-    from components.models import masked_images
+    from components.studies.explanations import masked_images
 
     sizes = []
     forward = masked_images._forward

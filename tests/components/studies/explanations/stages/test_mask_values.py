@@ -9,22 +9,22 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from components.images import decode
-from components.masks import encode
-from components.models import surrogate as surrogates
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.backbones.torchvision import Torchvision
-from components.models.network import dump_tensors
-from components.models.segmenters.slic import Slic
-from components.recipe import Recipe
-from components.shapley import draw, every_coalition, regression, regression_weights
+from components.data.images import decode
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.networks.backbones.torchvision import Torchvision
+from components.models.networks.network import dump_tensors
+from components.models.segmentation.segmenters.slic import Slic
+from components.models.training.recipe import Recipe
+from components.pixels.masks import encode
 from components.stage import Batch, ImageRecord
 from components.stages.classifier import Classifier
-from components.stages.coalitions import Coalitions, stored_bits
-from components.stages.mask_values import check_estimator, mask_values
 from components.stages.segments import Segments
-from components.surrogate import Surrogate
-from grid.stage_worker import run_rows
+from components.studies.explanations import surrogate_network as surrogates
+from components.studies.explanations.shapley import draw, every_coalition, regression, regression_weights
+from components.studies.explanations.stages.coalitions import Coalitions, stored_bits
+from components.studies.explanations.stages.mask_values import check_estimator, mask_values
+from components.studies.explanations.surrogate import Surrogate
+from grid.stages.worker import run_rows
 from tests.world import column
 
 SIDE = 32

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from components.models.segmenters.slic import Slic
+from components.models.segmentation.segmenters.slic import Slic
 from components.stage import Batch, ColumnStage, ImageRecord, fixed_size_lists
-from components.stages.pixel_curves import PixelCurves
 from components.stages.segments import Segments
+from components.studies.explanations.stages.pixel_curves import PixelCurves
 from tests.planted_classifier import Red
 from tests.world import segment_columns
 

@@ -8,19 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
-from components import masks
-from components.card import load_card
-from components.data import ragged
-from components.images import ImageIndex
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models.backbones.small_cnn import SmallCnn
-from components.models.box_segmenters.sam import Sam
-from components.models.clip import Clip
-from components.models.detectors.grounding_dino import GroundingDino
-from components.models.mil_bags import read_bags
-from components.models.segmenters.grounded_sam import GroundedSam
-from components.recipe import Recipe
+from components.data.card import load_card
+from components.data.columns import ragged
+from components.data.images import ImageIndex
+from components.models.clip.clip import Clip
+from components.models.networks.backbones.small_cnn import SmallCnn
+from components.models.segmentation.box_segmenters.sam import Sam
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
+from components.models.segmentation.segmenters.grounded_sam import GroundedSam
+from components.models.training.recipe import Recipe
+from components.pixels import masks
 from components.stages.merged_segments import MergedSegments
+from components.studies.seg_mil.bag_tensors import read_bags
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from tests import reference
 from tests.small_sam import sam
 from tests.tiny_grounding_dino import write_grounding_dino

@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.card import CardError, load_card
-from components.data import Data
-from components.images import ImageIndex
-from components.methods.seg_mil_cbm import SegMilCbm
-from components.models.mil_training import run_head
+from components.data.card import CardError, load_card
+from components.data.columns import Data
+from components.data.images import ImageIndex
 from components.stage import fixed_size_lists, ragged_lists
 from components.stages.clip_texts import ClipTexts
+from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from components.studies.seg_mil.training import run_head
 from tests.world import column, segment_columns
 
 CARD = load_card("toybirds")

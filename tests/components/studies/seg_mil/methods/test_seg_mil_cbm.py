@@ -8,17 +8,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components import masks
-from components.bags import WHOLE_IMAGE
-from components.card import load_card
-from components.data import Data
-from components.images import DataError, ImageIndex
-from components.methods.seg_mil_cbm import SELECTIONS, SegMilCbm
-from components.models.mil_bags import read_bags
-from components.models.mil_head import of_class
-from components.models.mil_training import run_head
-from components.models.segmenters.felzenszwalb import Felzenszwalb
+from components.data.card import load_card
+from components.data.columns import Data
+from components.data.images import DataError, ImageIndex
+from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
+from components.pixels import masks
+from components.pixels.bags import WHOLE_IMAGE
 from components.stage import fixed_size_lists, ragged_lists
+from components.studies.seg_mil.bag_tensors import read_bags
+from components.studies.seg_mil.head import of_class
+from components.studies.seg_mil.methods.seg_mil_cbm import SELECTIONS, SegMilCbm
+from components.studies.seg_mil.training import run_head
 from tests.world import column, run_stages, segment_columns
 
 CARD = load_card("toybirds").model_copy(update={"image_size": 48})

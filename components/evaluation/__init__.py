@@ -1,0 +1,1 @@
+"""What methods of several studies report: accuracies, object heatmaps, shifted sets, pictures."""

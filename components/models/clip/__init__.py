@@ -1,0 +1,1 @@
+"""CLIP, and the formats that it is stored in."""

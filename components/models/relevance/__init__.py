@@ -1,0 +1,1 @@
+"""Which patches a vision transformer decides by."""

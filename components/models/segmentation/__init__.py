@@ -1,0 +1,1 @@
+"""Segmenters, detectors and box segmenters: from an image to masks."""

@@ -1,0 +1,1 @@
+"""GroundingDINO: its network and its prompts."""

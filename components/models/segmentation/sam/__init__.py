@@ -1,0 +1,1 @@
+"""SAM and SAM 2: their checkpoints and what their decoders give."""

@@ -1,0 +1,1 @@
+"""How a backbone is trained to classify."""

@@ -1,0 +1,1 @@
+"""Where weights lie, how they are loaded, and in which precision they compute."""

@@ -1,0 +1,1 @@
+"""Masks, crops, frames, places and bags: arithmetic on pixels, without a model."""

@@ -1,0 +1,1 @@
+"""The scientific questions: each study has its methods, knobs, networks, losses and stages."""

@@ -1,0 +1,1 @@
+"""What every study is compared with: ERM, and methods that know the groups."""

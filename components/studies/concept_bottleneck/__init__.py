@@ -1,0 +1,1 @@
+"""SALF-CBM, LF-CBM and P-CBM: a layer of concepts that a sparse layer reads."""

@@ -1,0 +1,1 @@
+"""The concept layer: how it is trained to see what CLIP sees, and how its maps are pooled."""

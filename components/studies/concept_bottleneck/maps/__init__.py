@@ -1,0 +1,1 @@
+"""Concept maps: drawn, queried and edited by region, and judged against masks."""

@@ -1,0 +1,1 @@
+"""A concept bottleneck a file."""

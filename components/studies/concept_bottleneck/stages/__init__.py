@@ -1,0 +1,1 @@
+"""What concept bottlenecks share between trials."""

@@ -1,0 +1,1 @@
+"""EAC, LIME and heatmaps: which region decided?"""

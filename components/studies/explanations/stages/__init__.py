@@ -1,0 +1,1 @@
+"""What explanations share between trials."""

@@ -1,0 +1,1 @@
+"""A way of fine-tuning a file."""

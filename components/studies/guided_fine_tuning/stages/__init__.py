@@ -1,0 +1,1 @@
+"""What fine-tuning methods share between trials."""

@@ -1,0 +1,1 @@
+"""SEG-MIL-CBM: segments as instances of a bag, pooled by attention over concepts."""

@@ -1,0 +1,1 @@
+"""The training of the small models of toybirds that ship."""

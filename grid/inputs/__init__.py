@@ -1,0 +1,1 @@
+"""What a grid reads from outside: data sets, weights, published numbers."""

@@ -1,0 +1,1 @@
+"""From a spec to trials and stages; nothing runs here."""

@@ -1,0 +1,1 @@
+"""Experiments as users write them, checked."""

@@ -1,0 +1,1 @@
+"""Where things are kept: the home, artifacts, and what a record says of its origin."""
