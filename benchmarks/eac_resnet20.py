@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from components.models.networks.backbone import IMAGENET
 from components.models.networks.network import Network
+from components.models.networks.statistics import IMAGENET
 
 
 class Block(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from components.models.networks.backbone import CENTRED
 from components.models.networks.backbones.small_vit import SmallVit
 from components.models.networks.network import Network
+from components.models.networks.statistics import CENTRED
 from components.models.networks.trunks import TimmTrunk
 
 SIDE, CLASSES = 16, 5

@@ -1,20 +1,33 @@
 """The accuracies that every classifying method reports, from its predictions on a split."""
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from inspect import isfunction, signature
+from pkgutil import iter_modules
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components import metrics
 from components.data.columns import Data, Ids
 from components.method import LAST, Metric
-from components.metrics.accuracy import (
-    adjusted_average_accuracy,
-    average_accuracy,
-    group_accuracy,
-    worst_group_accuracy,
-)
 
 FAILED = -1  # prediction of an image that some stage could not process: always wrong
+
+
+@cache
+def metrics_of_predictions() -> dict[str, Callable[..., float | dict[int, float]]]:
+    """The public functions of `components/metrics/` whose first argument is `predictions`, by name. Their
+    other arguments are among `labels`, `groups` and `train_groups`; the value is a number, or one for each
+    group."""
+    found = {}
+    for file in iter_modules(metrics.__path__, f"{metrics.__name__}."):
+        for name, function in vars(import_module(file.name)).items():
+            own = isfunction(function) and function.__module__ == file.name and not name.startswith("_")
+            if own and next(iter(signature(function).parameters), None) == "predictions":
+                found[name] = function
+    return found
 
 
 def predictions_of(data: Data, ids: Ids, logits: Callable[[Ids], NDArray[np.float32]]) -> Ids:
@@ -38,22 +51,16 @@ def known(logits: NDArray[np.float32]) -> Callable[[Ids], NDArray[np.float32]]:
 def accuracy_metrics(
     data: Data, split: str, predictions: NDArray[np.int64], selection: str = LAST
 ) -> list[Metric]:
-    """Average, adjusted average, worst group and each group, of predictions int64 (n,) in split order."""
+    """Every metric of predictions, under its function's name, of predictions int64 (n,) in split order."""
     part = data.split(split)
-    train_groups = data.split("train").groups
-    whole = {
-        "average_accuracy": average_accuracy(predictions, part.labels),
-        "adjusted_average_accuracy": adjusted_average_accuracy(
-            predictions, part.labels, part.groups, train_groups
-        ),
-        "worst_group_accuracy": worst_group_accuracy(predictions, part.labels, part.groups),
-    }
-    by_group = group_accuracy(predictions, part.labels, part.groups)
-    names = data.index.group_names
-    return [
-        *(Metric(name, value, split, selection=selection) for name, value in whole.items()),
-        *(
-            Metric("group_accuracy", value, split, names[group], selection)
-            for group, value in by_group.items()
-        ),
-    ]
+    known = {"labels": part.labels, "groups": part.groups, "train_groups": data.split("train").groups}
+    found = []
+    for name, function in metrics_of_predictions().items():
+        arguments = {key: known[key] for key in list(signature(function).parameters)[1:]}
+        value = function(predictions, **arguments)
+        if isinstance(value, dict):
+            of_group = {data.index.group_names[group]: number for group, number in value.items()}
+        else:
+            of_group = {"all": value}
+        found += [Metric(name, number, split, group, selection) for group, number in of_group.items()]
+    return found

@@ -2,37 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from components.models.networks.backbone import Backbone
-from components.pixels.frames import Frame, framed
-from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
-from components.stages.classifier import Classifier, load_network
+from components.stage import Batch, BatchMap, Rows, Tensors, fixed_size_lists
+from components.stages.base.network_stage import NetworkStage
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneImages(ColumnStage):
+class BackboneImages(NetworkStage):
     """`features` float32 (F,), pooled; and, where a classifier was trained, `logits` float32 (C,).
 
     image_size, frame: the square that images become, its side in pixels.
     """
-
-    backbone: Backbone
-    classifier: Classifier | None
-    image_size: int
-    frame: Frame = "squash"
-
-    def preparation(self) -> Preparation:
-        return partial(framed, size=self.image_size, frame=self.frame)
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         import torch
 
         from components.models.networks.network import to_pixels
 
-        network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
+        network = self.network(tensors, device)
 
         def featurise(batch: Batch) -> Rows:
             with torch.inference_mode():

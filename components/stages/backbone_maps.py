@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
 
-from components.models.networks.backbone import Backbone
-from components.pixels.frames import Frame, framed
-from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
-from components.stages.classifier import Classifier, load_network
+from components.stage import Batch, BatchMap, Rows, Tensors, fixed_size_lists
+from components.stages.base.network_stage import NetworkStage
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneMaps(ColumnStage):
+class BackboneMaps(NetworkStage):
     """`map` float16 (D h w,), the feature map before any pooling; `shape` int32 (3,): D, h, w, the same for
     all images. `data[name].array("map", ids).reshape(len(ids), *shape)` is the maps.
 
@@ -26,15 +23,8 @@ class BackboneMaps(ColumnStage):
     An image with a value beyond float16 fails.
     """
 
-    backbone: Backbone
-    classifier: Classifier | None
-    image_size: int
-    frame: Frame = "squash"
     class_token: bool = False
     grid_size: Annotated[int, Ge(1)] | None = None
-
-    def preparation(self) -> Preparation:
-        return partial(framed, size=self.image_size, frame=self.frame)
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         import torch
@@ -42,7 +32,7 @@ class BackboneMaps(ColumnStage):
 
         from components.models.networks.network import to_pixels
 
-        network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
+        network = self.network(tensors, device)
 
         def featurise(batch: Batch) -> Rows:
             with torch.inference_mode():

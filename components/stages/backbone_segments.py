@@ -2,28 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from components.models.networks.backbone import Backbone
 from components.pixels.crops import Outside, stored_masks
-from components.pixels.frames import Frame, framed
 from components.stage import (
     Batch,
     BatchMap,
-    ColumnStage,
     Preparation,
     Rows,
     Tensors,
     fixed_size_lists,
     ragged_lists,
 )
+from components.stages.base.network_stage import NetworkStage
 from components.stages.base.segment_stage import SegmentStage
-from components.stages.classifier import Classifier, load_network
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneSegments(ColumnStage):
+class BackboneSegments(NetworkStage):
     """`features`: per segment, in the order of `segments`, float32 (F,).
 
     encode: `crop`, one pass per segment over its crop (spec of SEG-MIL-CBM, A4 step 6); `pool`, one pass
@@ -32,22 +28,18 @@ class BackboneSegments(ColumnStage):
     outside: what is beside the segment in its crop.
     """
 
-    backbone: Backbone
-    classifier: Classifier | None
     segments: SegmentStage
-    image_size: int
     encode: Literal["crop", "pool"] = "crop"
-    frame: Frame = "squash"
     outside: Outside = "image_mean"
 
     def preparation(self) -> Preparation | None:
         """Crops are cut from the image as it is."""
-        return None if self.encode == "crop" else partial(framed, size=self.image_size, frame=self.frame)
+        return None if self.encode == "crop" else super().preparation()
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         from components.models.networks.segment_features import crop_features, pool_features
 
-        network = load_network(self.backbone, self.classifier, tensors, self.image_size, device)
+        network = self.network(tensors, device)
 
         def featurise(batch: Batch) -> Rows:
             masks = [stored_masks(batch.inputs["segments"], row) for row in range(len(batch))]

@@ -1,13 +1,13 @@
 """The trained network that a method starts from: its backbone's checkpoint, or a classifier by a recipe."""
 
 from dataclasses import replace
-from typing import Any
 
 from components.data.card import Card
 from components.data.sample import Sample
 from components.models.networks.backbone import Backbone
 from components.models.training.recipe import Recipe
 from components.stages.backbone_images import BackboneImages
+from components.stages.base.network_stage import FramedNetwork
 from components.stages.classifier import Classifier
 from components.stages.classifier_head import ClassifierHead
 from components.stages.mirrored_images import MirroredImages
@@ -36,11 +36,11 @@ def classifier_of(card: Card, backbone: Backbone, recipe: Recipe | None, seed: i
     )
     if recipe.trainable == "all":
         return classifier
-    seen: dict[str, Any] = {"backbone": backbone, "classifier": None, "image_size": card.image_size}
+    network = FramedNetwork(backbone=backbone, classifier=None, image_size=card.image_size)
     return ClassifierHead(
         **vars(classifier),
-        features=BackboneImages(**seen),
-        mirrored=MirroredImages(**seen, sample=Sample(split="train")),
+        features=BackboneImages(**vars(network)),
+        mirrored=MirroredImages(**vars(network), sample=Sample(split="train")),
     )
 
 

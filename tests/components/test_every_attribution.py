@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from components.models.networks.backbone import CENTRED
 from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.networks.backbones.small_vit import SmallVit
 from components.models.networks.backbones.timm import Timm
 from components.models.networks.network import Network
+from components.models.networks.statistics import CENTRED
 from components.studies.explanations.attribution import Attribution
 from grid.names import component_class, names
 

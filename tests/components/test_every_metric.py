@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from components.evaluation.accuracies import metrics_of_predictions
 from grid.names import names
 
 PACKAGE = "components.metrics"
@@ -57,6 +58,13 @@ def test_the_order_of_images_does_not_matter(function):
     half = np.where(np.arange(40) % 3 == 0, LABELS, (LABELS + 1) % 3)
     turned = np.random.default_rng(1).permutation(40)
     assert call(function, half, turned) == pytest.approx(call(function, half))
+
+
+@every_function
+def test_it_is_reported_under_its_name(function):
+    """What has `predictions` as its first argument is a result of every method, and nothing else is."""
+    first = next(iter(inspect.signature(function).parameters), None)
+    assert (metrics_of_predictions().get(function.__name__) is function) == (first == "predictions")
 
 
 @pytest.mark.filterwarnings("error")

@@ -8,10 +8,6 @@ from components.models.weights.precision import Precision
 if TYPE_CHECKING:
     from components.models.networks.network import Network
 
-Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
-IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CENTRED: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.models.networks.backbone import Statistics
+from components.models.networks.statistics import Statistics
 from components.models.weights.checkpoints import find_checkpoint
 from components.models.weights.loading import read_checkpoint, set_state
 

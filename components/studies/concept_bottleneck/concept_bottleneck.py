@@ -4,8 +4,6 @@ A concept layer and a path of sparse final layers are stages, so that a sweep ov
 the choice by validation trains one concept layer and computes one path.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -25,9 +23,9 @@ from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts
+from components.studies.concept_bottleneck.evidence import evidence_for, rules_table, verdict, why_dropped
 from components.studies.concept_bottleneck.final.final_layer import (
     NEC_TARGETS,
-    NONZERO,
     FinalLayer,
     accuracies,
     at_nec,
@@ -43,7 +41,6 @@ from components.studies.concept_bottleneck.layer.concept_pooling import (
     fit_bottleneck,
     kept_concepts,
 )
-from components.studies.concept_bottleneck.maps.concept_maps import global_rules, strongest
 from components.studies.concept_bottleneck.stages.concept_layer import ConceptLayer
 from components.studies.concept_bottleneck.stages.sparse_path import SparsePath
 
@@ -51,7 +48,6 @@ BY_VALIDATION = ("val_average", "val_worst_group")  # the second reads group lab
 LAMBDAS = (1e-2, 7e-3, 5e-3, 3e-3, 2e-3, 1e-3, 7e-4, 5e-4, 3e-4, 2e-4, 1e-4)
 ON_PATH = ("lambda_sparse", "objective", "gap", "converged")
 Found = tuple[Bottleneck, dict[str, FinalLayer], dict[str, Any]]  # final layers by selection, and facts
-NO_CONCEPT = "no concept counts: the bias decides"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,26 +255,13 @@ class ConceptBottleneck(Method):
         labels = data.index.labels[data.rows(ids)]
         explanations = []
         for row, image in enumerate(data.images(ids)):
-            contributions = layer.weight[predicted[row]] * concepts[row]
-            shown = strongest(contributions)
-            present = concepts[row] >= 0
-            captions = [f"{'' if present[k] else 'NOT '}{names[k]}" for k in shown]
-            if maps is not None and len(shown):
-                masks = self._heatmaps(maps[row], shown, image.shape[:2], data.card.image_size)
-            else:
-                masks = np.ones((max(len(shown), 1), *image.shape[:2]), dtype=bool)
-                captions = [
-                    f"{text} {contributions[k]:+.2f}" for text, k in zip(captions, shown, strict=True)
-                ]
-            explanations.append(
-                Explanation(
-                    image_id=int(ids[row]),
-                    title=_title(data.card.classes, int(predicted[row]), int(labels[row])),
-                    masks=masks,
-                    weights=contributions[shown] if len(shown) else np.zeros(1),
-                    captions=tuple(captions) or (NO_CONCEPT,),
-                )
-            )
+            evidence = evidence_for(layer.weight[predicted[row]], concepts[row], names)
+            size = image.shape[:2]
+            heats = None
+            if maps is not None and len(evidence.shown):
+                heats = self._heatmaps(maps[row], evidence.shown, size, data.card.image_size)
+            title = verdict(data.card.classes, int(predicted[row]), int(labels[row]))
+            explanations.append(evidence.explanation(int(ids[row]), title, size, heats))
         return explanations
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
@@ -291,13 +274,9 @@ class ConceptBottleneck(Method):
     def files(self, fitted: Fitted, data: Data) -> dict[str, str]:
         """`rules.csv`: concept, class and weight of the final layer's non-zero weights, the strongest of each
         class first."""
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(("concept", "class", "weight"))
-        for rule in global_rules(final_layer(fitted).weight, least=NONZERO):
-            concept = fitted.facts["concepts"][rule.concept]
-            rows.writerow((concept, data.card.classes[rule.label], f"{rule.weight:.7g}"))
-        return {"rules.csv": text.getvalue()}
+        return {
+            "rules.csv": rules_table(final_layer(fitted).weight, fitted.facts["concepts"], data.card.classes)
+        }
 
     def maps(self, fitted: Fitted, data: Data, ids: Ids) -> NDArray[np.float32] | None:
         """Raw concept maps (n, K, G, G) of a few images; None where the method has none."""
@@ -311,13 +290,6 @@ class ConceptBottleneck(Method):
         raise NotImplementedError
 
 
-def why_dropped(layer: Mapping[str, NDArray[Any]], concept: int) -> str:
-    """The cutoff that a concept did not pass, and its value."""
-    if not layer["trained"][concept]:
-        return f"clip_cutoff: its five largest cosines have a mean of {layer['top_cosine'][concept]:.3f}"
-    return f"interpretability_cutoff: similarity {layer['similarity'][concept]:.3f} on held-out images"
-
-
 def selections(fitted: Fitted) -> list[str]:
     """The rules by which final layers were chosen."""
     return [name.removesuffix("/bias") for name in fitted.tensors if name.endswith("/bias")]
@@ -326,8 +298,3 @@ def selections(fitted: Fitted) -> list[str]:
 def final_layer(fitted: Fitted, selection: str = LAST) -> FinalLayer:
     """The final layer that `selection` chose."""
     return FinalLayer(fitted.tensors[f"{selection}/weight"], fitted.tensors[f"{selection}/bias"])
-
-
-def _title(classes: tuple[str, ...], predicted: int, label: int) -> str:
-    verdict = "right" if predicted == label else f"wrong, is {classes[label]}"
-    return f"{classes[predicted]} ({verdict})"

@@ -1,7 +1,7 @@
 """Concept bottleneck models whose concepts are a trained layer on a backbone's features."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
@@ -9,8 +9,10 @@ from components.data.card import Card
 from components.models.networks.backbone import Backbone
 from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.training.recipe import Recipe
+from components.pixels.frames import Frame
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
+from components.stages.base.network_stage import FramedNetwork
 from components.stages.clip_images import ClipImages
 from components.stages.clip_places import ClipPlaces
 from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck
@@ -49,10 +51,14 @@ class TrainedConceptBottleneck(ConceptBottleneck):
         """It is said so where the concept layer was chosen by the test split, as in LF-CBM's code."""
         return selection if self.protocol == "held_out" else f"{self.protocol}_{selection}"
 
-    def network(self, card: Card, seed: int) -> dict[str, Any]:
+    def network(self, card: Card, seed: int, frame: Frame) -> FramedNetwork:
         """Whose features a backbone's stage takes."""
-        trunk = trunk_of(card, self.backbone, self.recipe, seed)
-        return {"backbone": self.backbone, "classifier": trunk, "image_size": card.image_size}
+        return FramedNetwork(
+            backbone=self.backbone,
+            classifier=trunk_of(card, self.backbone, self.recipe, seed),
+            image_size=card.image_size,
+            frame=frame,
+        )
 
     def concept_layer(
         self,

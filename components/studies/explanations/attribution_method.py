@@ -31,6 +31,7 @@ from components.pixels.crops import stored_masks
 from components.pixels.frames import Frame
 from components.pixels.heat import Heat, heat_of, unframed
 from components.stage import ColumnStage, Stage, sampled
+from components.stages.base.network_stage import FramedNetwork
 from components.stages.base.segment_stage import SegmentStage
 from components.stages.segments import Segments
 from components.studies.explanations.curve_scores import mask_scores, pixel_scores, top_masks
@@ -80,17 +81,17 @@ class AttributionMethod(Method):
         """The stage `heatmaps`, or `mask_values` of `segments()`."""
         raise NotImplementedError
 
-    def target(self, card: Card, seed: int) -> dict[str, Any]:
-        """The network that is explained, as stages' fields backbone, classifier, image_size and frame."""
+    def target(self, card: Card, seed: int) -> FramedNetwork:
+        """The network that is explained."""
         backbone = self.backbone
         if backbone.precision == "auto":
             backbone = replace(backbone, precision="fp32")
-        return {
-            "backbone": backbone,
-            "classifier": classifier_of(card, backbone, self.recipe, seed),
-            "image_size": card.image_size,
-            "frame": self.frame,
-        }
+        return FramedNetwork(
+            backbone=backbone,
+            classifier=classifier_of(card, backbone, self.recipe, seed),
+            image_size=card.image_size,
+            frame=self.frame,
+        )
 
     def segments(self) -> SegmentStage:
         """The stage of the masks that are ranked."""
@@ -99,11 +100,11 @@ class AttributionMethod(Method):
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         target, segments, ranking = self.target(card, seed), self.segments(), self.ranking(card, seed)
         if isinstance(ranking, Heatmaps):
-            target["backbone"] = ranking.backbone
+            target = replace(target, backbone=ranking.backbone)
 
         def curves(**order: Any) -> MaskCurves:
             return MaskCurves(
-                **target,
+                **vars(target),
                 segments=segments,
                 fill=self.fill,
                 min_pixels=self.min_pixels,
@@ -118,7 +119,7 @@ class AttributionMethod(Method):
             "mask_curves": curves(ranking=ranking),
             **{f"{control}_order": curves(ranking=None, control=control) for control in CONTROLS},
             "pixel_curves": PixelCurves(
-                **target,
+                **vars(target),
                 ranking=ranking,
                 segments=segments if isinstance(ranking, MaskValues) else None,
                 pixels_per_step=self.pixels_per_step,

@@ -3,8 +3,6 @@
 n images, S pixels a side, g cells a side, C classes.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,17 +17,15 @@ from components.method import LAST, Explanation, Fitted, Metric
 from components.metrics.accuracy import average_accuracy
 from components.models.networks.network import Network
 from components.pixels.heat import Heat, unframed
+from components.studies.guided_fine_tuning.knobs import FineTuningKnobs
 from components.studies.guided_fine_tuning.loop import BEST, START
 from components.studies.guided_fine_tuning.networks import fitted_network, logits_of, raw_maps
 from components.studies.guided_fine_tuning.unit_maps import unit_maps
 
-if TYPE_CHECKING:
-    from components.studies.guided_fine_tuning.fine_tuned import FineTuned
-
 SELECTIONS = (START, LAST, BEST)
 
 
-def evaluate_fine_tuned(method: "FineTuned", fitted: Fitted, data: Data) -> list[Metric]:
+def evaluate_fine_tuned(method: FineTuningKnobs, fitted: Fitted, data: Data) -> list[Metric]:
     """Everything of each selection, and so of the start too, by the same code on the same images."""
     networks = {selection: fitted_network(method, fitted, data, selection) for selection in SELECTIONS}
     metrics = [Metric(name, float(value), "train") for name, value in fitted.facts["numbers"].items()]
@@ -48,7 +44,9 @@ def evaluate_fine_tuned(method: "FineTuned", fitted: Fitted, data: Data) -> list
     return metrics
 
 
-def _rankings(method: "FineTuned", networks: dict[str, Network], data: Data, ids: Ids) -> dict[str, Rankings]:
+def _rankings(
+    method: FineTuningKnobs, networks: dict[str, Network], data: Data, ids: Ids
+) -> dict[str, Rankings]:
     """The best classes of these images by each network, which all read an image once."""
     parts: dict[str, list[Rankings]] = {selection: [] for selection in networks}
     for rows in blocks(len(ids), IMAGES_AT_ONCE):
@@ -86,7 +84,7 @@ def _top_accuracy(data: Data, split: str, rankings: Rankings, selection: str) ->
     return [Metric("top5_accuracy", right / len(part.ids), split, selection=selection)]
 
 
-def _relevance_metrics(method: "FineTuned", network: Network, data: Data, selection: str) -> list[Metric]:
+def _relevance_metrics(method: FineTuningKnobs, network: Network, data: Data, selection: str) -> list[Metric]:
     """Of the maps of the predicted classes in the sample `explained`, where there are masks of objects: see
     `segmentation_metrics` and `object_pointing_metrics`. Where images are there for their masks alone, it is
     drawn from these, and they are squashed, as the protocol has it (B12)."""
@@ -109,7 +107,7 @@ def _relevance_metrics(method: "FineTuned", network: Network, data: Data, select
     ]
 
 
-def maps_before_and_after(method: "FineTuned", fitted: Fitted, data: Data, ids: Ids) -> list[Explanation]:
+def maps_before_and_after(method: FineTuningKnobs, fitted: Fitted, data: Data, ids: Ids) -> list[Explanation]:
     """Two heatmaps of each image as it is: of the network at the start, and of the last weights."""
     if len(ids) == 0:
         return []
@@ -137,7 +135,7 @@ def _said(data: Data, probabilities: NDArray[np.float32]) -> str:
     return f"{name} ({probabilities[label]:.0%})"
 
 
-def _unit(method: "FineTuned", raw: NDArray[np.float32], size: int) -> Heat:
+def _unit(method: FineTuningKnobs, raw: NDArray[np.float32], size: int) -> Heat:
     """Maps (n, S, S) in [0, 1]."""
     maps: Heat = unit_maps(torch.from_numpy(raw), size, method.signed).numpy()
     return maps

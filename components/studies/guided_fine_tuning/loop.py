@@ -6,7 +6,7 @@ mode: without dropout.
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from components.data.images import DataError, blocks
 from components.identity import rng
 from components.method import LAST, Report
 from components.models.networks.network import Network, dump_tensors, load_tensors, to_pixels
+from components.studies.guided_fine_tuning.knobs import FineTuningKnobs
 from components.studies.guided_fine_tuning.losses import classification
 from components.studies.guided_fine_tuning.training_masks import GuidedImages, cropped
-
-if TYPE_CHECKING:
-    from components.studies.guided_fine_tuning.fine_tuned import FineTuned
 
 START = "start"  # selection: the weights before fine-tuning
 BEST = "val_loss"  # selection: those of the epoch with the lowest loss on held-out images
@@ -59,7 +57,7 @@ class _Batch(NamedTuple):
 
 
 def fine_tune(
-    method: "FineTuned",
+    method: FineTuningKnobs,
     network: Network,
     train: GuidedImages,
     held_out: GuidedImages,
@@ -118,7 +116,7 @@ def with_weights(network: Network, weights: Weights) -> Network:
     return other.requires_grad_(False).eval()
 
 
-def _losses(method: "FineTuned", network: Network, start: Network, batch: _Batch) -> _Losses:
+def _losses(method: FineTuningKnobs, network: Network, start: Network, batch: _Batch) -> _Losses:
     guidance, logits = method.guidance(network, batch.pixels, batch.masks, batch.labels)
     original = None
     if method.classification == "kl_to_original":
@@ -148,7 +146,7 @@ def _batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
 
 
 def _mean_loss(
-    method: "FineTuned", network: Network, start: Network, images: GuidedImages, image_size: int
+    method: FineTuningKnobs, network: Network, start: Network, images: GuidedImages, image_size: int
 ) -> float:
     """The total loss on images that are not augmented."""
     total = 0.0

@@ -5,7 +5,6 @@ B images, S pixels a side, g cells a side, C classes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,16 +20,14 @@ from components.models.relevance.relevance import Relevance
 from components.pixels.frames import Frame, framed
 from components.stage import Tensors
 from components.stages.classifier import load_target
+from components.studies.guided_fine_tuning.knobs import FineTuningKnobs
 from components.studies.guided_fine_tuning.loop import START
 from components.studies.starting_network import classifier_of
-
-if TYPE_CHECKING:
-    from components.studies.guided_fine_tuning.fine_tuned import FineTuned
 
 IMAGES_AT_ONCE = 64
 
 
-def start_network(method: "FineTuned", data: Data) -> Network:
+def start_network(method: FineTuningKnobs, data: Data) -> Network:
     """The network before fine-tuning: the classifier stage's, or as its checkpoint says, its own head
     included. In float32, on the GPU if this process was given one."""
     backbone = replace(method.backbone, precision="fp32")
@@ -40,7 +37,7 @@ def start_network(method: "FineTuned", data: Data) -> Network:
     return load_target(backbone, classifier, tensors, data.card.image_size, device)
 
 
-def fitted_network(method: "FineTuned", fitted: Fitted, data: Data, selection: str) -> Network:
+def fitted_network(method: FineTuningKnobs, fitted: Fitted, data: Data, selection: str) -> Network:
     """The network of a selection: START, or one that weights were fitted for."""
     network = start_network(method, data).requires_grad_(False)
     if selection == START:

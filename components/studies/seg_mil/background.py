@@ -1,7 +1,5 @@
 """How much of each segment is background: what the regulariser of SEG-MIL-CBM keeps attention away from."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,13 +7,11 @@ from torch import Tensor
 from components.data.columns import Data
 from components.data.images import DataError
 from components.pixels.bags import Bags
+from components.studies.seg_mil.knobs import SegMilKnobs
 from components.studies.seg_mil.objects import object_overlap
 
-if TYPE_CHECKING:
-    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
-
-def background_shares(method: "SegMilCbm", data: Data, bags: Bags) -> Tensor:
+def background_shares(method: SegMilKnobs, data: Data, bags: Bags) -> Tensor:
     """float32 (n, N) in [0, 1], zero where invalid.
 
     `background: concepts`: 1 where the segment's concept is on the background list, else 0, also for a bag

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,7 @@ from torch import Tensor
 from components.data.columns import Data, Ids, ragged_vectors
 from components.method import Fitted
 from components.pixels.bags import Bags, build_bags
-
-if TYPE_CHECKING:
-    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from components.studies.seg_mil.knobs import SegMilKnobs
 
 IMAGES_AT_ONCE = 2048  # of which the stored segments are in memory, before the bags are cut
 
@@ -43,7 +41,7 @@ class BagTensors:
         return torch.from_numpy(self.bags.areas)
 
 
-def read_bags(method: "SegMilCbm", data: Data, ids: Ids) -> BagTensors:
+def read_bags(method: SegMilKnobs, data: Data, ids: Ids) -> BagTensors:
     """The bags of these images (all usable) by the method's thresholds."""
     parts = [
         _read_block(method, data, ids[start : start + IMAGES_AT_ONCE])
@@ -83,11 +81,11 @@ class MilFitted(Fitted):
     the same ones. Those of one split at most are held, 4 n N (D + K) bytes, while the trial lasts; they are
     not saved."""
 
-    held: tuple["SegMilCbm", Data, BagTensors] | None = field(
+    held: tuple[SegMilKnobs, Data, BagTensors] | None = field(
         default=None, init=False, repr=False, compare=False
     )
 
-    def bags(self, method: "SegMilCbm", data: Data, ids: Ids, read: Callable[[], BagTensors]) -> BagTensors:
+    def bags(self, method: SegMilKnobs, data: Data, ids: Ids, read: Callable[[], BagTensors]) -> BagTensors:
         """The bags of these images by this method: of those held, else as `read` gives them."""
         if self.held is not None and self.held[0] == method and self.held[1] is data:
             bags = self.held[2]
@@ -102,7 +100,7 @@ class MilFitted(Fitted):
         return bags
 
 
-def _read_block(method: "SegMilCbm", data: Data, ids: Ids) -> tuple[Bags, Tensor, Tensor]:
+def _read_block(method: SegMilKnobs, data: Data, ids: Ids) -> tuple[Bags, Tensor, Tensor]:
     images = data["clip_images"].array("embedding", ids)
     texts = np.asarray(data.tensors("clip_texts")["embedding"], np.float32)
     bags = build_bags(ids, data["segments"], data["clip_segments"], images, texts, method.rules)

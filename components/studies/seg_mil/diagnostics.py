@@ -1,7 +1,5 @@
 """What a reader must know of a trained head beside its accuracies. n bags, N segments, C classes."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,19 +9,17 @@ from components.models.segmentation.segmenters.whole_image import WholeImage
 from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.explanation import deciding_attention, opposed
 from components.studies.seg_mil.head import MilHead, of_class
+from components.studies.seg_mil.heads import run_head
+from components.studies.seg_mil.knobs import SegMilKnobs
 from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, ObjectOverlap, object_overlap
 from components.studies.seg_mil.targets import best_constant_cosine, concept_cosine
-from components.studies.seg_mil.training import run_head
-
-if TYPE_CHECKING:
-    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 Floats = NDArray[np.floating]
 CONCENTRATED = 0.99  # attention above which one segment decides alone (A9.5)
 MOST_FALLBACK = 0.1  # share of bags above which the segments have failed (A9.7)
 
 
-def diagnostics(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors, split: str) -> list[Metric]:
+def diagnostics(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, split: str) -> list[Metric]:
     """Attention is that of the predicted class; in the reasons, `deciding_attention`.
 
     concept_cosine, and above what a constant vector reaches (A6); attention_entropy in nats;
@@ -99,7 +95,7 @@ def _by_group(
     ]
 
 
-def _too_often(method: "SegMilCbm", bags: BagTensors) -> float:
+def _too_often(method: SegMilKnobs, bags: BagTensors) -> float:
     share = _mean(bags.bags.fallback)
     asked_for = isinstance(method.segmenter, WholeImage)
     return share if np.isnan(share) else float(share > MOST_FALLBACK and not asked_for)

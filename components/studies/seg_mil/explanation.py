@@ -16,13 +16,12 @@ from components.pixels.bags import WHOLE_IMAGE
 from components.pixels.crops import stored_masks
 from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.head import MilHead, MilOutput, of_class
+from components.studies.seg_mil.heads import run_head
+from components.studies.seg_mil.knobs import SegMilKnobs
 from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, UNKNOWN, object_overlap
-from components.studies.seg_mil.training import run_head
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 Floats = NDArray[np.floating]
 CONCEPTS_SHOWN = 2
@@ -34,7 +33,7 @@ IN_WORDS = {
 }
 
 
-def explain_bags(method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors) -> list[Explanation]:
+def explain_bags(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors) -> list[Explanation]:
     """One explanation per bag: its segments, weighted by `deciding_attention`.
 
     Each tells for which of the predicted class y and its rival r (the true class where y is wrong, else the

@@ -1,7 +1,6 @@
 """The failures of SEG-MIL-CBM that are worth a look, with their reasons, as pictures."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from components.method import Picture
 from components.studies.seg_mil.bag_tensors import BagTensors, chosen_bags
 from components.studies.seg_mil.explanation import deciding_attention, evidence_maps, explain_bags, opposed
 from components.studies.seg_mil.head import MilHead, of_class
+from components.studies.seg_mil.heads import run_head
+from components.studies.seg_mil.knobs import SegMilKnobs
 from components.studies.seg_mil.objects import object_overlap
-from components.studies.seg_mil.training import run_head
-
-if TYPE_CHECKING:
-    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 Pixels = NDArray[np.uint8]
 
@@ -53,7 +50,7 @@ def failures(head: MilHead, data: Data, bags: BagTensors, per_group: int = 1) ->
 
 
 def failure_pictures(
-    method: "SegMilCbm", head: MilHead, data: Data, bags: BagTensors, per_group: int = 1
+    method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, per_group: int = 1
 ) -> list[Picture]:
     """The failures as pictures: what `explain_bags` says, drawn, and beneath it where the evidence lies that
     speaks for the predicted class, and where that for the true one: the difference of both, as a softmax

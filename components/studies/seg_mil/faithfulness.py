@@ -16,7 +16,7 @@ from components.identity import rng
 from components.method import Metric
 from components.studies.seg_mil.bag_tensors import BagTensors, chosen_bags
 from components.studies.seg_mil.head import MilHead, MilOutput, of_class
-from components.studies.seg_mil.training import run_head
+from components.studies.seg_mil.heads import run_head
 
 STEPS = 10  # of the fraction of segments
 RANDOM_ORDERS = 3

@@ -4,7 +4,6 @@ B images, M their valid segments, N bag size, D features.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,18 +22,16 @@ from components.stage import Tensors
 from components.stages.classifier import load_network
 from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.head import MilHead
+from components.studies.seg_mil.knobs import SegMilKnobs
 from components.studies.seg_mil.training import bag_loss
 from components.studies.starting_network import trunk_of
-
-if TYPE_CHECKING:
-    from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 
 IMAGES_AT_ONCE = 32
 CROPS_AT_ONCE = 256  # bounds the memory of passes without gradients
 
 
 def warm_up(
-    method: "SegMilCbm", data: Data, head: MilHead, train: BagTensors, seed: int, report: Report
+    method: SegMilKnobs, data: Data, head: MilHead, train: BagTensors, seed: int, report: Report
 ) -> Network:
     """The backbone, frozen, after `warmup_epochs` with the head, which is trained in place: Adam at constant
     rates, `warmup_learning_rate` for the backbone and `learning_rate` for the head (A7). The crops of half of
@@ -86,14 +83,14 @@ def encoded(network: Network, data: Data, bags: BagTensors, outside: Outside = "
     return replace(bags, features=features)
 
 
-def warmed(method: "SegMilCbm", data: Data, tensors: Tensors) -> Network:
+def warmed(method: SegMilKnobs, data: Data, tensors: Tensors) -> Network:
     """The backbone with these tensors, frozen."""
     network = method.backbone.build(len(tensors["head.bias"]), data.card.image_size, seed=0)
     load_tensors(network, tensors)
     return network.ready(_device(), torch.float32).requires_grad_(False)
 
 
-def _untrained(method: "SegMilCbm", data: Data, seed: int) -> Network:
+def _untrained(method: SegMilKnobs, data: Data, seed: int) -> Network:
     """The backbone as the classifier stage, or its checkpoint, leaves it."""
     backbone = replace(method.backbone, precision="fp32")
     classifier = trunk_of(data.card, backbone, method.recipe, seed)

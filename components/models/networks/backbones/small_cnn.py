@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from components.models.networks.backbone import CENTRED, Backbone
+from components.models.networks.backbone import Backbone
+from components.models.networks.statistics import CENTRED
 
 if TYPE_CHECKING:
     from torch import nn

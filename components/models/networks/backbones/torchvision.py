@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from components.models.networks.backbone import IMAGENET, Backbone
+from components.models.networks.backbone import Backbone
+from components.models.networks.statistics import IMAGENET
 from components.models.weights.checkpoints import find_checkpoint
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from components.models.networks.backbone import CENTRED, IMAGENET, Backbone, Statistics
+from components.models.networks.backbone import Backbone
+from components.models.networks.statistics import CENTRED, IMAGENET, Statistics
 from components.models.weights.checkpoints import find_checkpoint
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.modeling_outputs import BackboneOutput
 
 from components.models.segmentation.detector import Answers, Detections, Question
-from components.models.segmentation.detectors.grounding_dino import GroundingDino
+from components.models.segmentation.grounding_dino.knobs import GroundingDinoKnobs
 from components.models.segmentation.grounding_dino.prompts import prompts
 from components.models.weights.checkpoints import find_checkpoint
 from components.models.weights.loading import WrongWeights, load_folder
@@ -37,7 +37,7 @@ class GivenMaps(nn.Module):
 class GroundingDinoModel:
     """A loaded GroundingDINO."""
 
-    def __init__(self, detector: GroundingDino, device: str) -> None:
+    def __init__(self, detector: GroundingDinoKnobs, device: str) -> None:
         folder = find_checkpoint(detector.checkpoint)
         self._model = load_folder(GroundingDinoForObjectDetection, folder, torch.float32).to(device)
         try:

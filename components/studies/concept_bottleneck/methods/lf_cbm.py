@@ -43,11 +43,11 @@ class LfCbm(TrainedConceptBottleneck):
     interpretability_cutoff: Annotated[float, Ge(-1), Le(1)] = 0.45
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
-        features = BackboneImages(**self.network(card, seed), frame=self.frame)
+        features = BackboneImages(**vars(self.network(card, seed, self.frame)))
         layer = self.concept_layer(card, seed, features, ClipImages(clip=self.clip))
         stages = self.with_path(features, layer)
         if card.part_masks is not None:
-            stages["maps"] = BackboneMaps(**self.network(card, seed), frame=self.frame)
+            stages["maps"] = BackboneMaps(**vars(self.network(card, seed, self.frame)))
         return stages
 
     def _localisation(self, fitted: Fitted, data: Data) -> list[Metric]:

@@ -70,7 +70,7 @@ class SalfCbm(TrainedConceptBottleneck):
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         # the map is stored as the backbone makes it, so that a sweep over grids costs it one pass
-        features = BackboneMaps(**self.network(card, seed), frame=self.frame, class_token=self.class_token)
+        features = BackboneMaps(**vars(self.network(card, seed, self.frame)), class_token=self.class_token)
         places = ClipPlaces(
             clip=self.clip,
             grid_size=self.grid_size,
@@ -106,8 +106,7 @@ class SalfCbm(TrainedConceptBottleneck):
         if not frames:
             raise ValueError("no frame")
         stage = BackboneMaps(
-            **self.network(card, seed=0),  # the seed named the weights, which are given
-            frame=self.frame,
+            **vars(self.network(card, 0, self.frame)),  # the seed named the weights, which are given
             class_token=self.class_token,
             grid_size=self.grid_size,
         )
@@ -115,7 +114,7 @@ class SalfCbm(TrainedConceptBottleneck):
         weight = fitted.tensors["concept_weight"]
         maps = []
         for number, frame in enumerate(frames):
-            batch = Batch([ImageRecord(number, Path())], [stage.preparation()(frame)], {})
+            batch = Batch([ImageRecord(number, Path())], [framed(frame, stage.image_size, stage.frame)], {})
             columns = featurise(batch).columns
             cells = np.asarray(columns["map"].flatten()).reshape(-1, self.grid_size, self.grid_size)
             maps.append(np.einsum("kd,dhw->khw", weight, cells.astype(np.float32)))

@@ -51,7 +51,7 @@ class Eac(AttributionMethod):
 
     def ranking(self, card: Card, seed: int) -> MaskValues:
         coalitions = Coalitions(
-            **self.target(card, seed),
+            **vars(self.target(card, seed)),
             segments=self.segments(),
             n_coalitions=self.n_coalitions,
             sizes=self.sizes,

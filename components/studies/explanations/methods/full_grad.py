@@ -13,4 +13,4 @@ class FullGrad(AttributionMethod):
     """Its heatmaps: `attributions/full_grad.py`. It has no knobs of its own."""
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
-        return Heatmaps(**self.target(card, seed), attribution=full_grad.FullGrad())
+        return Heatmaps(**vars(self.target(card, seed)), attribution=full_grad.FullGrad())

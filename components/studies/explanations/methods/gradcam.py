@@ -13,4 +13,4 @@ class Gradcam(AttributionMethod):
     """Its heatmaps: `attributions/gradcam.py`. It has no knobs of its own."""
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
-        return Heatmaps(**self.target(card, seed), attribution=gradcam.Gradcam())
+        return Heatmaps(**vars(self.target(card, seed)), attribution=gradcam.Gradcam())

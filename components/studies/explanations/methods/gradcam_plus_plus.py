@@ -13,4 +13,4 @@ class GradcamPlusPlus(AttributionMethod):
     """Its heatmaps: `attributions/gradcam_plus_plus.py`. It has no knobs of its own."""
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
-        return Heatmaps(**self.target(card, seed), attribution=gradcam_plus_plus.GradcamPlusPlus())
+        return Heatmaps(**vars(self.target(card, seed)), attribution=gradcam_plus_plus.GradcamPlusPlus())

@@ -21,4 +21,4 @@ class IntegratedGradients(AttributionMethod):
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
         attribution = integrated_gradients.IntegratedGradients(n_steps=self.n_steps, reduction=self.reduction)
-        return Heatmaps(**self.target(card, seed), attribution=attribution)
+        return Heatmaps(**vars(self.target(card, seed)), attribution=attribution)

@@ -31,4 +31,4 @@ class Lime(AttributionMethod):
             ratio=self.ratio,
             seed=seed,
         )
-        return Heatmaps(**self.target(card, seed), attribution=attribution)
+        return Heatmaps(**vars(self.target(card, seed)), attribution=attribution)

@@ -18,4 +18,4 @@ class Lrp(AttributionMethod):
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
         attribution = lrp.Lrp(composite=self.composite, reduction=self.reduction)
-        return Heatmaps(**self.target(card, seed), attribution=attribution)
+        return Heatmaps(**vars(self.target(card, seed)), attribution=attribution)

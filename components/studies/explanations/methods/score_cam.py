@@ -13,4 +13,4 @@ class ScoreCam(AttributionMethod):
     """Its heatmaps: `attributions/score_cam.py`. It has no knobs of its own."""
 
     def ranking(self, card: Card, seed: int) -> Heatmaps:
-        return Heatmaps(**self.target(card, seed), attribution=score_cam.ScoreCam())
+        return Heatmaps(**vars(self.target(card, seed)), attribution=score_cam.ScoreCam())

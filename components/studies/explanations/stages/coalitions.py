@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -11,12 +10,10 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from components.identity import rng
-from components.models.networks.backbone import Backbone
 from components.pixels.framed_segments import framed_segments, kept_masks
-from components.pixels.frames import Frame, framed
-from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors
+from components.stage import Batch, BatchMap, Rows, Tensors
+from components.stages.base.network_stage import NetworkStage
 from components.stages.base.segment_stage import SegmentStage
-from components.stages.classifier import Classifier, load_target
 from components.studies.explanations.fill import Fill
 from components.studies.explanations.shapley import MAX_PLAYERS, Draw, Sizes, draw, every_coalition
 
@@ -24,7 +21,7 @@ Bits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coalitions(ColumnStage):
+class Coalitions(NetworkStage):
     """`label` int32: the class that the classifier gives the image; `probability`, `empty`, `union` float32:
     of this class, of the image as it is, with every pixel hidden, and with all its masks shown. `masks`:
     int32 (n,), which of the image's segments take part. `bits`: m coalitions of n masks (see `stored_bits`);
@@ -44,10 +41,6 @@ class Coalitions(ColumnStage):
 
     VERSION: ClassVar[int] = 2
 
-    backbone: Backbone
-    classifier: Classifier | None
-    image_size: int
-    frame: Frame = "squash"
     segments: SegmentStage
     n_coalitions: Annotated[int, Ge(1)] = 2500
     sizes: Sizes = "bernoulli"
@@ -63,9 +56,6 @@ class Coalitions(ColumnStage):
     def batch_size(self) -> int:
         """An image is thousands of passes."""
         return 8
-
-    def preparation(self) -> Preparation:
-        return partial(framed, size=self.image_size, frame=self.frame)
 
     def complete(self, n: int) -> bool:
         """Whether an image with n masks gets all coalitions."""
@@ -92,7 +82,7 @@ class Coalitions(ColumnStage):
             shown_regions,
         )
 
-        network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
+        network = self.target(tensors, device)
         if network.dtype == torch.float32:
             network = folded(network, self.image_size)
 

@@ -2,22 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from components.data.columns import Column
-from components.models.networks.backbone import Backbone
-from components.pixels.frames import Frame, framed
-from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors, fixed_size_lists
-from components.stages.classifier import Classifier, load_target
+from components.stage import Batch, BatchMap, Rows, Tensors, fixed_size_lists
+from components.stages.base.network_stage import NetworkStage
 from components.studies.explanations.attribution import Attribution
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heatmaps(ColumnStage):
+class Heatmaps(NetworkStage):
     """`label` int32, the predicted class; `probability` float32 of it; `heatmap` float16 (S S,), row by row
     of the square, larger is more evidence, scaled so that its largest absolute value is 1; `scale` float32,
     what that was: `heatmap * scale` is the attribution's own. Where nothing speaks for the class all are 0.
@@ -29,10 +26,6 @@ class Heatmaps(ColumnStage):
     An image with a logit or a heatmap that is not finite fails.
     """
 
-    backbone: Backbone
-    classifier: Classifier | None
-    image_size: int
-    frame: Frame = "squash"
     attribution: Attribution
 
     def __post_init__(self) -> None:
@@ -41,9 +34,6 @@ class Heatmaps(ColumnStage):
     @property
     def batch_size(self) -> int:
         return 16
-
-    def preparation(self) -> Preparation:
-        return partial(framed, size=self.image_size, frame=self.frame)
 
     def describe(self, column: Column) -> dict[str, float]:
         """The share of heatmaps that say nothing."""
@@ -55,7 +45,7 @@ class Heatmaps(ColumnStage):
 
         from components.models.networks.network import to_pixels
 
-        network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
+        network = self.target(tensors, device)
         self.attribution.check(network)
         passes = 0
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,13 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.identity import rng
-from components.models.networks.backbone import Backbone
 from components.pixels.framed_segments import framed_segments, kept_masks
-from components.pixels.frames import Frame, framed
 from components.pixels.heat import stored_heat
-from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors
+from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors
+from components.stages.base.network_stage import NetworkStage
 from components.stages.base.segment_stage import SegmentStage
-from components.stages.classifier import Classifier, load_target
 from components.studies.explanations.fill import Fill
 
 Positions = NDArray[np.int64]
@@ -24,7 +21,7 @@ Masks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskCurves(ColumnStage):
+class MaskCurves(NetworkStage):
     """Of the class that the classifier gives the whole image, `label` int32, with the `probability` float32.
     For n masks: `order` list<int32>, their positions among the image's segments, first to last; and lists of
     n + 1 float32, before the first and after each: `areas`, the share of the square's pixels that the first k
@@ -41,10 +38,6 @@ class MaskCurves(ColumnStage):
 
     VERSION: ClassVar[int] = 2
 
-    backbone: Backbone
-    classifier: Classifier | None
-    image_size: int
-    frame: Frame = "squash"
     segments: SegmentStage
     ranking: ColumnStage | None
     control: Literal["random", "area"] | None = None
@@ -60,13 +53,10 @@ class MaskCurves(ColumnStage):
     def batch_size(self) -> int:
         return 16  # each is some dozens to hundreds of pictures
 
-    def preparation(self) -> Preparation:
-        return partial(framed, size=self.image_size, frame=self.frame)
-
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         from components.studies.explanations.masked_images import MaskedImage, filling, probabilities, regions
 
-        network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
+        network = self.target(tensors, device)
 
         def curves(batch: Batch) -> Rows:
             orders, areas, pictures = [], [], []

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -10,18 +9,16 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from components.identity import rng
-from components.models.networks.backbone import Backbone
-from components.pixels.frames import Frame, framed
 from components.pixels.heat import Heat, heat_of
 from components.pixels.masks import in_image_pixels
-from components.stage import Batch, BatchMap, ColumnStage, Preparation, Rows, Tensors
+from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors
+from components.stages.base.network_stage import NetworkStage
 from components.stages.base.segment_stage import SegmentStage
-from components.stages.classifier import Classifier, load_target
 from components.studies.explanations.stages.mask_curves import curve_columns
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelCurves(ColumnStage):
+class PixelCurves(NetworkStage):
     """As RISE (Petsiuk et al., BMVC 2018; spec of EAC, F4). Of the class that the classifier gives the whole
     image, `label` int32, with the `probability` float32; and for n steps lists of n + 1 float32, before the
     first and after each: `insertion`, the class's probability when the hottest pixels so far are put into the
@@ -34,10 +31,6 @@ class PixelCurves(ColumnStage):
     An image with a probability that is not finite fails.
     """
 
-    backbone: Backbone
-    classifier: Classifier | None
-    image_size: int
-    frame: Frame = "squash"
     segments: SegmentStage | None
     ranking: ColumnStage
     pixels_per_step: Annotated[float, Gt(0)] = 224.0
@@ -46,13 +39,10 @@ class PixelCurves(ColumnStage):
     def batch_size(self) -> int:
         return 16  # each is dozens to hundreds of pictures
 
-    def preparation(self) -> Preparation:
-        return partial(framed, size=self.image_size, frame=self.frame)
-
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         from components.studies.explanations.masked_images import MaskedImage, filling, probabilities
 
-        network = load_target(self.backbone, self.classifier, tensors, self.image_size, device)
+        network = self.target(tensors, device)
 
         def curves(batch: Batch) -> Rows:
             pictures = []

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt
 
-from components.studies.guided_fine_tuning.fine_tuned import Classification, FineTuned
+from components.studies.guided_fine_tuning.fine_tuned import FineTuned
+from components.studies.guided_fine_tuning.knobs import Classification
 from components.studies.guided_fine_tuning.training_masks import MaskSource
 
 if TYPE_CHECKING:

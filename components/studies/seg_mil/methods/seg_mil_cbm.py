@@ -6,37 +6,29 @@ silent the defaults are the spec's own choices.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from components.data.card import Card, CardError
 from components.data.columns import Data, Ids
 from components.evaluation.accuracies import accuracy_metrics, known, predictions_of
-from components.method import LAST, Explanation, Fitted, Method, Metric, Picture, Report
-from components.models.clip.clip import Clip
-from components.models.networks.backbone import Backbone
-from components.models.networks.backbones.small_cnn import SmallCnn
-from components.models.segmentation.prompted_segmenter import PromptedSegmenter
-from components.models.segmentation.segmenter import Segmenter
-from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
+from components.method import LAST, Explanation, Fitted, Metric, Picture, Report
 from components.models.segmentation.segmenters.object_mask import ObjectMask
-from components.models.training.recipe import Recipe
-from components.pixels.bags import BagRules, BoxRules
-from components.pixels.crops import Outside
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_segments import BackboneSegments
+from components.stages.base.network_stage import FramedNetwork
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
 from components.stages.segments import Segments
+from components.studies.seg_mil.knobs import SegMilKnobs
 from components.studies.seg_mil.objects import OBJECT_MASKS
 from components.studies.segment_source import segments_of
-from components.studies.starting_network import check_start, trunk_of
+from components.studies.starting_network import trunk_of
 
 if TYPE_CHECKING:
     from components.studies.seg_mil.bag_tensors import BagTensors
@@ -47,100 +39,10 @@ SELECTIONS = (LAST, "val_average", "val_worst_group")  # the third reads group l
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegMilCbm(Method):
-    """Knobs, in the order of the method's steps. Areas are pixels of a 224 x 224 frame.
-
-    clip, vocabulary, template: which concepts, and how CLIP reads them;
-    segmenter, k_top, box_threshold, boxes_per_concept (of a prompted segmenter), tau_min_pixels, rho_max,
-    tau_iou, merge, bag_size: which segments are in a bag (A4); `merge: union` makes new masks, so there the
-    thresholds are part of a stage and not only of the trial;
-    backbone, recipe, encode: the features h of a segment; without recipe, the backbone's checkpoint as
-    it is, else trained by ERM with the trial's seed and then frozen; outside: what a segment's crop shows
-    beside it;
-    warmup_epochs, warmup_learning_rate, warmup_batch_size (images): the backbone is trained on with the
-    head, on the crops of the bags, and then frozen, and its features standardised anew (A7); 0, because the
-    recipe stands in its place, whose features all trials share, while a warm-up is paid by each;
-    head, pooling, feature_scaling, attention_temperature, attention_hidden: A5; area_exponent, area_floor:
-    gamma and r_min, of v2 alone, v1 has no area weights; segment_dropout: the share of segments that each
-    training step does without (an ablation, A7);
-    target, target_temperature, lambda_concept: the losses (A6); lambda_background: weight of the attention
-    on background, a mean over training bags (and in v2 over classes): on segments whose concept is in
-    background_vocabulary, a part of the vocabulary, or, with `masks`, by the share of each segment
-    outside the object's true mask, which the card must have;
-    epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay, on frozen features (A7).
-    """
+class SegMilCbm(SegMilKnobs):
+    """The method in the order of its steps; see its knobs."""
 
     VERSION: ClassVar[int] = 4
-
-    clip: Clip = Clip()
-    vocabulary: str = "concepts"
-    template: str = "a photo of {}"
-    segmenter: Segmenter = Felzenszwalb()
-    k_top: Annotated[int, Ge(1)] = 10
-    tau_min_pixels: Annotated[float, Ge(0)] = 256.0
-    rho_max: Annotated[float, Gt(0), Le(1)] = 0.9
-    tau_iou: Annotated[float, Ge(0), Le(1)] = 0.8
-    merge: Literal["keep", "mean", "union"] = "keep"
-    box_threshold: Annotated[float, Ge(0), Le(1)] = 0.25
-    boxes_per_concept: Annotated[int, Ge(1)] = 2
-    bag_size: Annotated[int, Ge(1)] = 15
-    pixel_frame: Literal["224", "native"] = "224"
-    backbone: Backbone = SmallCnn()
-    recipe: Recipe | None = Recipe()
-    encode: Literal["crop", "pool"] = "crop"
-    outside: Outside = "image_mean"
-    warmup_epochs: Annotated[int, Ge(0)] = 0
-    warmup_learning_rate: Annotated[float, Gt(0)] = 1e-5
-    warmup_batch_size: Annotated[int, Ge(1)] = 32
-    head: Literal["v1", "v2"] = "v2"
-    pooling: Literal["attention", "mean", "max"] = "attention"
-    feature_scaling: Literal["zscore", "layer_norm", "none"] = "zscore"
-    attention_temperature: Annotated[float, Gt(0)] = 1.0
-    attention_hidden: Annotated[int, Ge(1)] = 128
-    area_exponent: Annotated[float, Ge(0)] = 0.25
-    area_floor: Annotated[float, Gt(0), Le(1)] = 0.01
-    segment_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
-    target: Literal["softmax", "zscore"] = "softmax"
-    target_temperature: Annotated[float, Gt(0)] = 0.01
-    lambda_concept: Annotated[float, Ge(0)] = 0.1
-    lambda_background: Annotated[float, Ge(0)] = 0.0
-    background: Literal["concepts", "masks"] = "concepts"
-    background_vocabulary: str = "background"
-    epochs: Annotated[int, Ge(1)] = 30
-    learning_rate: Annotated[float, Gt(0)] = 1e-4
-    weight_decay: Annotated[float, Ge(0)] = 1e-4
-    batch_size: Annotated[int, Ge(1)] = 256
-
-    def __post_init__(self) -> None:
-        check_start(self.backbone, self.recipe)
-        if isinstance(self.segmenter, PromptedSegmenter) and self.k_top > self.segmenter.k_top_stored:
-            stored = self.segmenter.k_top_stored
-            raise ValueError(f"k_top = {self.k_top} is more than segmenter.k_top_stored = {stored}")
-        if self.lambda_background > 0 and self.pooling != "attention":
-            raise ValueError(f"lambda_background needs pooling: attention; {self.pooling} has none to move")
-        if self.warmup_epochs > 0 and (self.encode != "crop" or self.merge == "mean"):
-            raise ValueError("warmup_epochs needs encode: crop, and merge: keep or union")
-
-    @property
-    def boxes(self) -> BoxRules | None:
-        """Which of a detector's boxes count; None without a detector."""
-        if not isinstance(self.segmenter, PromptedSegmenter):
-            return None
-        return BoxRules(self.k_top, self.box_threshold, self.boxes_per_concept)
-
-    @property
-    def rules(self) -> BagRules:
-        """Which segments are in a bag."""
-        return BagRules(
-            k_top=self.k_top,
-            tau_min_pixels=self.tau_min_pixels,
-            rho_max=self.rho_max,
-            tau_iou=self.tau_iou,
-            bag_size=self.bag_size,
-            pixel_frame=self.pixel_frame,
-            merge="mean" if self.merge == "mean" else "keep",
-            boxes=self.boxes,
-        )
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         classifier = trunk_of(card, self.backbone, self.recipe, seed)
@@ -156,19 +58,15 @@ class SegMilCbm(Method):
                 pixel_frame=self.pixel_frame,
                 boxes=self.boxes,
             )
-        network: dict[str, Any] = {
-            "backbone": self.backbone,
-            "classifier": classifier,
-            "image_size": card.image_size,
-        }
+        network = FramedNetwork(backbone=self.backbone, classifier=classifier, image_size=card.image_size)
         stages = {
             "clip_images": images,
             "clip_texts": texts,
             "segments": segments,
             "clip_segments": ClipSegments(clip=self.clip, segments=segments, outside=self.outside),
-            "images": BackboneImages(**network),
+            "images": BackboneImages(**vars(network)),
             "features": BackboneSegments(
-                **network, segments=segments, encode=self.encode, outside=self.outside
+                **vars(network), segments=segments, encode=self.encode, outside=self.outside
             ),
         }
         if self.warmup_epochs > 0 and classifier is not None:
@@ -198,7 +96,8 @@ class SegMilCbm(Method):
         from components.models.networks.network import dump_tensors
         from components.studies.seg_mil.background import background_shares
         from components.studies.seg_mil.bag_tensors import MilFitted, read_bags
-        from components.studies.seg_mil.training import fit_head, new_head, rescale
+        from components.studies.seg_mil.heads import new_head, rescale
+        from components.studies.seg_mil.training import fit_head
         from components.studies.seg_mil.warm_up import encoded, warm_up
 
         train, val = (read_bags(self, data, data.usable_split(split).ids) for split in ("train", "val"))
@@ -244,13 +143,13 @@ class SegMilCbm(Method):
         return self._logits(fitted, self.bags(fitted, data, ids), selection)
 
     def _logits(self, fitted: Fitted, bags: "BagTensors", selection: str) -> NDArray[np.float32]:
-        from components.studies.seg_mil.training import run_head
+        from components.studies.seg_mil.heads import run_head
 
         return run_head(self.fitted_head(fitted, selection), bags)[0]
 
     def fitted_head(self, fitted: Fitted, selection: str = LAST) -> "MilHead":
         """The fitted head in evaluation mode, as this selection chose it."""
-        from components.studies.seg_mil.training import load_head
+        from components.studies.seg_mil.heads import load_head
 
         return load_head(self, fitted, selection)
 

@@ -40,7 +40,7 @@ class ByHeat(AttributionMethod):
     """As a file of a heatmap method has it."""
 
     def ranking(self, card, seed):
-        return Heatmaps(**self.target(card, seed), attribution=Gradcam())
+        return Heatmaps(**vars(self.target(card, seed)), attribution=Gradcam())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class ByMasks(AttributionMethod):
 
     def ranking(self, card, seed):
         coalitions = Coalitions(
-            **self.target(card, seed),
+            **vars(self.target(card, seed)),
             segments=self.segments(),
             n_coalitions=40,
             min_pixels=self.min_pixels,

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from components.models.networks.backbone import IMAGENET
 from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.networks.backbones.small_vit import SmallVit
 from components.models.networks.network import Network
+from components.models.networks.statistics import IMAGENET
 from components.studies.explanations.batch_norm_folding import folded
 
 SIDE = 48

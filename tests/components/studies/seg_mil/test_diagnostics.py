@@ -10,8 +10,8 @@ from components.studies.seg_mil.diagnostics import diagnostics
 from components.studies.seg_mil.head import of_class
 from components.studies.seg_mil.head_v1 import MilV1
 from components.studies.seg_mil.head_v2 import MilV2
+from components.studies.seg_mil.heads import run_head
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
-from components.studies.seg_mil.training import run_head
 from tests.planted_bags import CONCEPTS, bags_of, data_of, head_of, reading_head
 
 METHOD = SegMilCbm()

@@ -20,7 +20,7 @@ from components.studies.seg_mil.faithfulness import (
 from components.studies.seg_mil.head import of_class
 from components.studies.seg_mil.head_v1 import MilV1
 from components.studies.seg_mil.head_v2 import MilV2
-from components.studies.seg_mil.training import run_head
+from components.studies.seg_mil.heads import run_head
 from tests.planted_bags import bags_of, head_of, reading_head
 
 WIDTH, SIZE = 5, 7

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.method import Fitted
 from components.models.networks.network import dump_tensors
 from components.pixels.bags import Bags
-from components.studies.seg_mil import training as mil_training
+from components.studies.seg_mil import heads, training
 from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from components.studies.seg_mil.training import Selection, bag_loss, without_dropped
@@ -32,7 +33,7 @@ class Candidate(torch.nn.Module):
 
 @pytest.fixture
 def chosen(monkeypatch):
-    monkeypatch.setattr(mil_training, "run_head", lambda head, bags: (np.eye(2)[head.predictions], None))
+    monkeypatch.setattr(training, "run_head", lambda head, bags: (np.eye(2)[head.predictions], None))
 
     def choose(*rights, labels=LABELS, groups=GROUPS):
         selection = Selection()
@@ -130,7 +131,7 @@ def test_the_loss_is_its_parts(head_kind, background):
     if background:
         shares = torch.rand(4, 5, generator=torch.Generator().manual_seed(0)) * bags.valid
         bags = replace(bags, background=shares)
-    head = mil_training.new_head(method, DATA, bags, seed=0)
+    head = heads.new_head(method, DATA, bags, seed=0)
     rows = torch.tensor([2, 0, 3])
     loss = bag_loss(method, head, bags, rows, bags.features[rows], np.random.default_rng(0))
     assert loss.item() == pytest.approx(expected_loss(method, head, bags, rows.tolist()), abs=1e-5)
@@ -141,7 +142,7 @@ def test_segments_that_drop_out_are_in_no_part_of_the_loss():
     method = SegMilCbm(segment_dropout=0.5, lambda_background=1.0)
     bags = random_bags([5, 4, 3])
     bags = replace(bags, background=torch.ones(3, 5) * torch.arange(5) / 5)
-    head = mil_training.new_head(method, DATA, bags, seed=0)
+    head = heads.new_head(method, DATA, bags, seed=0)
     rows = torch.arange(3)
     loss = bag_loss(method, head, bags, rows, bags.features, np.random.default_rng(7))
     kept = without_dropped(bags.valid, 0.5, np.random.default_rng(7))
@@ -161,12 +162,12 @@ KINDS = [{"head": "v1"}, {"pooling": "mean"}, {"pooling": "max"}, {}]
 def test_new_moments_change_the_layers_and_nothing_that_the_head_says(changes):
     """The features of the bags are moved and stretched; then they are standardised anew."""
     method, bags = SegMilCbm(**changes), random_bags([3, 5, 1, 2])
-    head = mil_training.new_head(method, DATA, bags, seed=3)
+    head = heads.new_head(method, DATA, bags, seed=3)
     stretch, shift = torch.linspace(0.3, 3, 7), torch.linspace(-4, 2, 7)
     moved = replace(bags, features=(bags.features * stretch + shift) * bags.valid[..., None])
-    before, weight = mil_training.run_head(head, moved), head.concept_layer.weight.clone()
-    mil_training.rescale(head, moved)
-    for name, value in vars(mil_training.run_head(head, moved)[1]).items():
+    before, weight = heads.run_head(head, moved), head.concept_layer.weight.clone()
+    heads.rescale(head, moved)
+    for name, value in vars(heads.run_head(head, moved)[1]).items():
         torch.testing.assert_close(value, getattr(before[1], name), atol=1e-5, rtol=1e-4)
     h = ((moved.features - head.mean) / head.std)[moved.valid].double()
     np.testing.assert_allclose(h.mean(dim=0), 0, atol=1e-5)
@@ -177,9 +178,9 @@ def test_new_moments_change_the_layers_and_nothing_that_the_head_says(changes):
 @pytest.mark.parametrize("scaling", ["layer_norm", "none"])
 def test_a_head_that_reads_no_moments_stays_as_it_is(scaling):
     bags = random_bags([3, 5, 1, 2])
-    head = mil_training.new_head(SegMilCbm(feature_scaling=scaling), DATA, bags, seed=3)
+    head = heads.new_head(SegMilCbm(feature_scaling=scaling), DATA, bags, seed=3)
     before = dump_tensors(head)
-    mil_training.rescale(head, replace(bags, features=bags.features * 2 + 1))
+    heads.rescale(head, replace(bags, features=bags.features * 2 + 1))
     for name, value in dump_tensors(head).items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -188,9 +189,9 @@ def test_a_head_that_reads_no_moments_stays_as_it_is(scaling):
 def test_a_stored_head_gives_the_same_logits(changes):
     method = replace(SegMilCbm(area_exponent=0.7), **changes)
     bags = random_bags([3, 5, 1, 2])
-    head = mil_training.new_head(method, DATA, bags, seed=3)
-    fitted = mil_training.Fitted({f"last/{name}": value for name, value in dump_tensors(head).items()})
-    again = mil_training.load_head(method, fitted, "last")
+    head = heads.new_head(method, DATA, bags, seed=3)
+    fitted = Fitted({f"last/{name}": value for name, value in dump_tensors(head).items()})
+    again = heads.load_head(method, fitted, "last")
     assert type(again) is type(head)
-    logits = [mil_training.run_head(one, bags)[0] for one in (head, again)]
+    logits = [heads.run_head(one, bags)[0] for one in (head, again)]
     np.testing.assert_array_equal(*logits)

@@ -15,7 +15,7 @@ from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
 from components.pixels.crops import segment_crops, stored_masks
 from components.studies.seg_mil import warm_up as mil_warm_up
 from components.studies.seg_mil.bag_tensors import read_bags
-from components.studies.seg_mil.training import new_head
+from components.studies.seg_mil.heads import new_head
 from components.studies.seg_mil.warm_up import encoded, warm_up, warmed
 from tests.world import run_stages
 

@@ -13,9 +13,9 @@ from torchvision.models import densenet121, get_model, resnet18, squeezenet1_0
 from torchvision.transforms.v2 import functional as transforms
 
 from components.data.images import decode, resized
-from components.models.networks.backbone import IMAGENET
 from components.models.networks.backbones.torchvision import Torchvision
 from components.models.networks.network import to_pixels
+from components.models.networks.statistics import IMAGENET
 from components.models.weights.loading import WrongWeights
 
 SQUEEZENET = "weights/squeezenet1_0_imagenet_fp16.safetensors"

@@ -6,9 +6,9 @@ import pytest
 import torch
 import transformers
 
-from components.models.networks.backbone import IMAGENET
 from components.models.networks.backbones.transformers import MODELS, Transformers
 from components.models.networks.network import to_pixels
+from components.models.networks.statistics import IMAGENET
 from components.models.weights.loading import WrongWeights
 from tests.random_vit import random_pixels
 

@@ -15,9 +15,9 @@ from components.models.training.recipe import Recipe
 from components.studies.concept_bottleneck.concept_bottleneck import (
     BY_VALIDATION,
     LAMBDAS,
-    NO_CONCEPT,
     final_layer,
 )
+from components.studies.concept_bottleneck.evidence import NO_CONCEPT
 from components.studies.concept_bottleneck.final.final_layer import NEC_TARGETS
 from components.studies.concept_bottleneck.methods.lf_cbm import LfCbm
 from tests.planted_concepts import CARD, NAMES, PLANTED, plant, silent

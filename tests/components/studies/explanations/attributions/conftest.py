@@ -12,9 +12,9 @@ from torchvision import models
 from torchvision.transforms.v2.functional import normalize
 
 from components.data.images import decode
-from components.models.networks.backbone import IMAGENET
 from components.models.networks.backbones.torchvision import Torchvision
 from components.models.networks.network import Network
+from components.models.networks.statistics import IMAGENET
 from components.pixels.frames import framed
 
 SQUEEZENET = "weights/squeezenet1_0_imagenet_fp16.safetensors"

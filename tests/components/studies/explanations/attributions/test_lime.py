@@ -9,8 +9,8 @@ from scipy.stats import spearmanr
 from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
-from components.models.networks.backbone import CENTRED, IMAGENET
 from components.models.networks.network import Network
+from components.models.networks.statistics import CENTRED, IMAGENET
 from components.studies.explanations.attributions.lime import Lime
 
 SIDE, CELLS = 64, 4

@@ -9,11 +9,11 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonAlpha2Beta1Flat, EpsilonGammaBox, EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
-from components.models.networks.backbone import CENTRED
 from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.networks.backbones.timm import Timm
 from components.models.networks.backbones.torchvision import Torchvision
 from components.models.networks.network import Network
+from components.models.networks.statistics import CENTRED
 from components.models.networks.vit_parts import parts_of
 from components.studies.explanations.attributions.lrp import Lrp
 from components.studies.explanations.explained_network import ExplainedNetwork

@@ -14,9 +14,10 @@ from torch import nn
 from components.data.card import load_card
 from components.data.columns import Data
 from components.data.readers.waterbirds_csv import WaterbirdsCsv
-from components.models.networks.backbone import CENTRED, Backbone
+from components.models.networks.backbone import Backbone
 from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.networks.network import Network, load_tensors
+from components.models.networks.statistics import CENTRED
 from components.models.segmentation.segmenters.grid import Grid
 from components.models.segmentation.segmenters.ground_truth import GroundTruth
 from components.models.training.recipe import Recipe

@@ -11,8 +11,8 @@ from components.data.columns import Data
 from components.data.images import ImageIndex
 from components.stage import fixed_size_lists, ragged_lists
 from components.stages.clip_texts import ClipTexts
+from components.studies.seg_mil.heads import run_head
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
-from components.studies.seg_mil.training import run_head
 from tests.world import column, segment_columns
 
 CARD = load_card("toybirds")

@@ -17,8 +17,8 @@ from components.pixels.bags import WHOLE_IMAGE
 from components.stage import fixed_size_lists, ragged_lists
 from components.studies.seg_mil.bag_tensors import read_bags
 from components.studies.seg_mil.head import of_class
+from components.studies.seg_mil.heads import run_head
 from components.studies.seg_mil.methods.seg_mil_cbm import SELECTIONS, SegMilCbm
-from components.studies.seg_mil.training import run_head
 from tests.world import column, run_stages, segment_columns
 
 CARD = load_card("toybirds").model_copy(update={"image_size": 48})
