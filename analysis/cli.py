@@ -5,21 +5,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis import tables
-from analysis.agreement import agreements
-from analysis.compare import Wanted
-from analysis.compare import compare as compare_methods
-from analysis.over_images import over_images as image_scores
-from analysis.preferences import preferences as shares_of_votes
-from analysis.report import write_report
-from analysis.sql import RefusedError, query
-from analysis.terminal import number, print_json, print_table, shown, with_interval
-from grid.results.store import ResultsStore, ResultsUnreachable
 from grid.stores.home import home, results_url
+
+if TYPE_CHECKING:
+    from grid.results.store import ResultsStore
 
 app = typer.Typer(
     help="Tables, comparisons and reports from the results store. Never writes to it.",
@@ -49,6 +42,9 @@ def ablation(
     results: Results = None,
 ) -> None:
     """What each knob does, everything else being equal: mean and 95 % interval over seeds."""
+    from analysis import tables
+    from analysis.terminal import print_json, print_table, with_interval
+
     with _store(results) as store:
         table = tables.ablation(
             store, experiment, metric=metric, split=split, selection=selection,
@@ -86,6 +82,9 @@ def leaderboard(
     results: Results = None,
 ) -> None:
     """Configurations by worst-group accuracy, means and 95 % intervals over seeds."""
+    from analysis import tables
+    from analysis.terminal import print_json, print_table, with_interval
+
     with _store(results) as store:
         table = tables.leaderboard(
             store, dataset=dataset, experiment=experiment, split=split, selection=selection
@@ -130,6 +129,10 @@ def scores(
     results: Results = None,
 ) -> None:
     """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
+    from analysis import tables
+    from analysis.over_images import over_images as image_scores
+    from analysis.terminal import print_json, print_table, with_interval
+
     with _store(results) as store:
         table = tables.scores(store, experiment, metric, split=split, selection=selection, group=group)
         if over_images:
@@ -165,6 +168,11 @@ def compare(
     results: Results = None,
 ) -> None:
     """B minus A, paired by seed; A and B are methods or configuration ids."""
+    from analysis import tables
+    from analysis.compare import Wanted
+    from analysis.compare import compare as compare_methods
+    from analysis.terminal import number, print_json, print_table, with_interval
+
     with _store(results) as store:
         store.experiment_summary(experiment)
         table = compare_methods(store, Wanted(experiment, metric, split, selection), a, b)
@@ -190,6 +198,9 @@ def reported(
 ) -> None:
     """Published numbers beside ours: a row for each of our configurations of that method, whose knobs must be
     compared with the setting by eye."""
+    from analysis import tables
+    from analysis.terminal import number, print_json, print_table, with_interval
+
     with _store(results) as store:
         table = tables.reported(store, dataset=dataset, method=method)
     if as_json:
@@ -225,6 +236,10 @@ def agreement(
     results: Results = None,
 ) -> None:
     """How often two explanation methods choose the same mask, and B minus A, paired by image."""
+    from analysis import tables
+    from analysis.agreement import agreements
+    from analysis.terminal import number, print_json, print_table, with_interval
+
     with _store(results) as store:
         store.experiment_summary(experiment)
         table = agreements(store, experiment, a, b, metric)
@@ -245,6 +260,10 @@ def agreement(
 @app.command()
 def preferences(experiment: str, as_json: Json = False, results: Results = None) -> None:
     """Whose explanations people preferred: percentages of votes with 95 % intervals, by rater and of all."""
+    from analysis import tables
+    from analysis.preferences import preferences as shares_of_votes
+    from analysis.terminal import print_json, print_table
+
     with _store(results) as store:
         table = shares_of_votes(store, experiment)
     if as_json:
@@ -273,6 +292,8 @@ def report(
     results: Results = None,
 ) -> None:
     """One self-contained HTML file; prints its path."""
+    from analysis.report import write_report
+
     path = out or home() / "reports" / f"{experiment}.html"
     with _store(results) as store:
         write_report(store, experiment, path)
@@ -282,7 +303,12 @@ def report(
 @app.command()
 def sql(statement: str, as_json: Json = False, results: Results = None) -> None:
     """One query that reads, on tables and views of the results store."""
-    with _store(results):  # refuses what is no store, and brings the views up to date
+    from analysis.sql import RefusedError, query
+    from analysis.terminal import print_json, print_table, shown
+    from grid.results.database import connect
+
+    with _refusals(RefusedError):
+        connect(results_url(results), create=False).dispose()  # refuses no store; brings views up to date
         rows = query(results_url(results), statement)
     if as_json:
         return print_json(rows)
@@ -291,11 +317,23 @@ def sql(statement: str, as_json: Json = False, results: Results = None) -> None:
 
 
 @contextmanager
-def _store(results: str | None) -> Iterator[ResultsStore]:
-    try:
+def _store(results: str | None) -> Iterator["ResultsStore"]:
+    from grid.results.store import ResultsStore
+
+    with _refusals():
         store = ResultsStore.open(results_url(results), create=False)
         yield store
         store.close()
-    except (ResultsUnreachable, RefusedError, LookupError) as error:
+
+
+@contextmanager
+def _refusals(*kinds: type[Exception]) -> Iterator[None]:
+    """What is refused is one line, and exit status 2."""
+    from grid.results.database import ResultsUnreachable
+
+    refused: tuple[type[Exception], ...] = (ResultsUnreachable, LookupError, *kinds)
+    try:
+        yield
+    except refused as error:
         print(f"error: {error.args[0]}", file=sys.stderr)
         raise typer.Exit(2) from error

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from grid.results.store import redacted
+from grid.results.database import redacted
 
 Row = dict[str, Any]
 READING = {

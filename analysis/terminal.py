@@ -4,27 +4,33 @@ import json
 import math
 import sys
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PIPE_WIDTH = 1000  # columns: rows are never cut for a program that reads them
 
 
-def with_interval(table: pd.DataFrame, mean: str, low: str, high: str, sign: str = "") -> list[str]:
+def with_interval(table: "pd.DataFrame", mean: str, low: str, high: str, sign: str = "") -> list[str]:
     """`0.712 [0.690, 0.734]`; the mean alone where one seed gives no interval."""
     return [
-        number(m, sign) + ("" if pd.isna(lo) else f" [{lo:{sign}.3f}, {hi:{sign}.3f}]")
+        number(m, sign) + ("" if _missing(lo) else f" [{lo:{sign}.3f}, {hi:{sign}.3f}]")
         for m, lo, hi in zip(table[mean], table[low], table[high], strict=True)
     ]
 
 
 def number(value: float | None, sign: str = "") -> str:
     """Three decimals, which suit fractions; empty where there is no number."""
-    return "" if value is None or pd.isna(value) else f"{value:{sign}.3f}"
+    return "" if _missing(value) else f"{value:{sign}.3f}"
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
 def print_json(rows: list[dict[str, Any]]) -> None:

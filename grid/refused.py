@@ -1,4 +1,6 @@
-"""What stops a command before any work."""
+"""How a command ends, and what stops it before any work."""
+
+DONE, SOMETHING_FAILED, REFUSED = 0, 1, 2  # exit status
 
 
 class Refused(ValueError):  # noqa: N818  reads as the message does

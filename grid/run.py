@@ -15,14 +15,12 @@ from grid.planning.plan import Plan, PlannedTrial
 from grid.planning.plan_view import show_plan
 from grid.planning.planning import plan_of
 from grid.progress import Display
-from grid.refused import Refused
+from grid.refused import DONE, SOMETHING_FAILED, Refused
 from grid.spec.spec import Spec
 from grid.stores.provenance import command_line, stated_commit
 from grid.stores.world import World
 from grid.tracking import Mirror, needs_mirror
 from grid.trials.recorder import Recorder
-
-DONE, SOMETHING_FAILED, REFUSED = 0, 1, 2  # exit status
 
 
 @dataclass(frozen=True)

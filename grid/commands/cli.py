@@ -3,47 +3,23 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy.exc import OperationalError
 
-from components.data.card import CardError
-from components.data.images import DataError
-from components.models.weights.checkpoints import MissingWeights
+from grid.commands.artifacts import artifacts
 from grid.commands.concepts import concepts
 from grid.commands.explain import explain
+from grid.commands.options import Address, AsJson, Results, Sets, SpecPath, Storage
 from grid.commands.prefer import prefer
 from grid.commands.weights import weights
-from grid.inputs.datasets import locate, read
-from grid.planning.plan import Plan
-from grid.planning.plan_view import show_plan
-from grid.planning.planning import plan_of
-from grid.progress import Display, console
-from grid.refused import Refused
-from grid.results.database import ResultsUnreachable
-from grid.results.store import IdentityClash, redacted
-from grid.run import REFUSED, SOMETHING_FAILED, Request, run
-from grid.spec.spec import Spec, SpecError, load_spec
-from grid.stores.home import HomeError, tracking_uri
-from grid.stores.storage import StorageError
-from grid.stores.world import World, open_world
+from grid.refused import REFUSED, SOMETHING_FAILED, Refused
 
 if TYPE_CHECKING:
-    from grid.commands.artifact_care import Held
-
-REFUSALS = (
-    CardError,
-    DataError,
-    HomeError,
-    IdentityClash,
-    LookupError,
-    MissingWeights,
-    Refused,
-    ResultsUnreachable,
-    SpecError,
-    StorageError,
-)
+    from grid.planning.plan import Plan
+    from grid.results.store import ResultsStore
+    from grid.spec.spec import Spec
+    from grid.stores.world import World
 
 KEPT = "what had finished is in the artifact store: the same command records it, and goes on"
 
@@ -57,18 +33,6 @@ app = typer.Typer(
     "CONCEPTGRID_WEIGHTS and MLFLOW_TRACKING_URI.",
 )
 
-SpecPath = Annotated[Path, typer.Argument(help="the experiment's YAML file", metavar="SPEC")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="override a key: `--set search.trials=20`, `--set seeds=[0,1]`"),
-]
-Storage = Annotated[str | None, typer.Option(help="artifact store: a folder, s3://…, any fsspec URI")]
-Results = Annotated[str | None, typer.Option(help="results store: sqlite:///… or postgresql://…")]
-Address = Annotated[
-    str | None, typer.Option(help="Ray cluster to join: auto or ray://…; default: this machine")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
-
 
 @app.command("plan")
 def plan_command(
@@ -79,6 +43,11 @@ def plan_command(
     as_json: AsJson = False,
 ) -> None:
     """What a run would do: trials, done, distinct stages, cached, model passes. Runs nothing."""
+    from grid.planning.plan_view import show_plan
+    from grid.progress import console
+    from grid.spec.spec import load_spec
+    from grid.stores.world import open_world
+
     loaded = load_spec(spec, tuple(set_ or ()))
     plan = _plan(loaded, open_world(results, storage))
     if as_json:
@@ -87,7 +56,11 @@ def plan_command(
         show_plan(plan, console())
 
 
-def _plan(spec: Spec, world: World) -> Plan:
+def _plan(spec: "Spec", world: "World") -> "Plan":
+    from grid.inputs.datasets import locate, read
+    from grid.planning.planning import plan_of
+    from grid.progress import Display
+
     with Display(stderr=True) as display:
         datasets = [read(locate(entry), world.hashes, display) for entry in spec.datasets]
     return plan_of(spec, datasets, world)
@@ -107,6 +80,11 @@ def run_command(
     rerun: Annotated[bool, typer.Option(help="run trials again that are done")] = False,
 ) -> None:
     """Runs the experiment. The same command again runs only what is missing."""
+    from grid.run import Request, run
+    from grid.spec.spec import load_spec
+    from grid.stores.home import tracking_uri
+    from grid.stores.world import open_world
+
     overrides = [*(set_ or ()), *([f"on_failed={on_failed}"] if on_failed else [])]
     loaded = load_spec(spec, tuple(overrides))
     world = open_world(results, storage)
@@ -130,6 +108,7 @@ def submit_command(
 ) -> None:
     """Runs the experiment as a Ray job, with this commit recorded and the CONCEPTGRID_ places passed on."""
     from grid.commands.submit import submit
+    from grid.spec.spec import load_spec
 
     load_spec(spec, tuple(set_ or ()))
     arguments = [part for override in set_ or () for part in ("--set", override)]
@@ -148,6 +127,7 @@ def doctor_command(
     """What the spec needs and what of it is missing here: weights, data, GPUs, stores, services, versions;
     each with the command that mends it. Exit status 1 if something is missing."""
     from grid.commands.doctor import Places, findings
+    from grid.spec.spec import load_spec
 
     found = list(findings(load_spec(spec, tuple(set_ or ())), Places(results, storage, address)))
     missing = [finding for finding in found if not finding.ok]
@@ -165,11 +145,19 @@ def doctor_command(
     sys.exit(SOMETHING_FAILED if missing else 0)
 
 
+def _results(url: str | None) -> "ResultsStore":
+    """The results store alone, for commands that answer at once; it must be there."""
+    from grid.results.store import ResultsStore
+    from grid.stores.home import refuse_throw_away_places, results_url, storage_uri
+
+    refuse_throw_away_places(results_url(url), storage_uri())
+    return ResultsStore.open(results_url(url), create=False)
+
+
 @app.command("status")
 def status_command(experiment: str, results: Results = None, as_json: AsJson = False) -> None:
     """Trials by status, failures with their reasons, and the launches of an experiment."""
-    world = open_world(results, None, create=False)
-    summary = world.results.experiment_summary(experiment)
+    summary = _results(results).experiment_summary(experiment)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
         return
@@ -185,7 +173,7 @@ def status_command(experiment: str, results: Results = None, as_json: AsJson = F
 @app.command("show")
 def show_command(trial: str, results: Results = None, as_json: AsJson = False) -> None:
     """One trial, by its id or the beginning of it: configuration, results, where its files are."""
-    found = open_world(results, None, create=False).results.trial(trial)
+    found = _results(results).trial(trial)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -203,7 +191,7 @@ def show_command(trial: str, results: Results = None, as_json: AsJson = False) -
 @app.command("rerun")
 def rerun_command(trial: str, results: Results = None) -> None:
     """Sets a trial pending again; the next run of an experiment that has it computes it anew."""
-    store = open_world(results, None, create=False).results
+    store = _results(results)
     found = store.trial(trial)
     if not store.reopen(found["id"]):
         raise Refused(f"trial {found['id']} is running")
@@ -218,6 +206,8 @@ def trial_command(
 ) -> None:
     """Runs one trial in this process, without Ray; its stages must be there. Nothing enters the results
     store: the report is printed."""
+    from grid.spec.spec import load_spec
+    from grid.stores.world import open_world
     from grid.trials.single import run_single
 
     path, _, prefix = spec_and_id.partition("#")
@@ -227,72 +217,7 @@ def trial_command(
     typer.echo(json.dumps(run_single(_plan(load_spec(Path(path)), world), prefix, world.store), indent=1))
 
 
-artifacts = typer.Typer(no_args_is_help=True, help="What the artifact store holds.")
 app.add_typer(artifacts, name="artifacts")
-Days = Annotated[float, typer.Option(help="days since the last use")]
-
-
-@artifacts.command("ls")
-def artifacts_ls(storage: Storage = None, results: Results = None, as_json: AsJson = False) -> None:
-    """Every artifact: kind, data set, images, failures, size, last use."""
-    _print_artifacts(list(_held(open_world(results, storage))), as_json)
-
-
-@artifacts.command("verify")
-def artifacts_verify(storage: Storage = None, results: Results = None) -> None:
-    """Reads every finished artifact and compares it with its manifest. Exit status 1 if one is broken."""
-    store = open_world(results, storage).store
-    keys = [key for key in store.artifact_keys() if store.has(key)]
-    problems = [problem for key in keys for problem in store.problems(key)]
-    typer.echo("\n".join([*problems, f"{len(keys)} artifacts, {len(problems)} problems"]))
-    sys.exit(SOMETHING_FAILED if problems else 0)
-
-
-@artifacts.command("gc")
-def artifacts_gc(
-    older_than: Days = 30.0,
-    delete: Annotated[bool, typer.Option(help="remove them; without, they are listed")] = False,
-    storage: Storage = None,
-    results: Results = None,
-) -> None:
-    """Artifacts that no trial of this results store needs and that were not used for long.
-
-    Other results stores that share the artifact store are not seen: what only they need is listed too.
-    """
-    from grid.commands.artifact_care import removable
-
-    world = open_world(results, storage)
-    found = list(removable(iter(_held(world)), older_than))
-    _print_artifacts(found, as_json=False)
-    for artifact in found if delete else []:
-        world.store.delete(artifact.key)
-    verb = "removed" if delete else "could go (--delete removes them)"
-    typer.echo(f"{len(found)} artifacts, {sum(a.bytes for a in found) / 2**20:.1f} MiB {verb}")
-    typer.echo("note: results stores other than this one are not seen")
-
-
-def _held(world: World) -> list["Held"]:
-    from grid.commands.artifact_care import held
-    from grid.results.history import stage_keys_in_use
-
-    with world.results.reading() as connection:
-        return list(held(world.store, stage_keys_in_use(connection)))
-
-
-def _print_artifacts(found: list["Held"], as_json: bool) -> None:
-    rows = [artifact.as_row() for artifact in found]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        used = (row["last_used"] or "never noted")[:19]
-        images = "-" if not row["images"] else f"{row['images']} images, {row['failed']} failed"
-        typer.echo(
-            f"{row['key']} {row['kind']} {row['dataset'] or '-'} {images} "
-            f"{row['bytes'] / 2**20:.1f} MiB, used {used}, {'needed' if row['needed'] else 'not needed'}"
-        )
-
-
 app.add_typer(weights, name="weights")
 app.command("concepts")(concepts)
 app.command("explain")(explain)
@@ -305,15 +230,32 @@ def main() -> None:
         app(prog_name="python -m grid")
     except (KeyError, IndexError):
         raise  # a defect, not an answer to the user
-    except REFUSALS as error:
-        refuse(error)
-    except OperationalError as error:
+    except Exception as error:
+        said = _refusal(error)
+        if said is None:
+            raise
+        line, status = said
+        typer.echo(line, err=True)
+        sys.exit(status)
+
+
+def _refusal(error: Exception) -> tuple[str, int] | None:
+    """The one line and the exit status with which a command ends; None for a defect."""
+    from sqlalchemy.exc import OperationalError
+
+    from components.data.card import CardError
+    from components.data.images import DataError
+    from components.models.weights.checkpoints import MissingWeights
+    from grid.results.database import ResultsUnreachable, redacted
+    from grid.results.store import IdentityClash
+    from grid.spec.spec import SpecError
+    from grid.stores.home import HomeError
+    from grid.stores.storage import StorageError
+
+    refusals = CardError, DataError, HomeError, IdentityClash, LookupError, MissingWeights, Refused
+    if isinstance(error, (*refusals, ResultsUnreachable, SpecError, StorageError)):
+        return f"refused: {' '.join(str(error).split())}", REFUSED
+    if isinstance(error, OperationalError):
         lost = redacted(str(error.orig)).splitlines()[0]
-        typer.echo(f"the results store was lost: {lost}; {KEPT}", err=True)
-        sys.exit(SOMETHING_FAILED)
-
-
-def refuse(error: Exception) -> NoReturn:
-    """One line, exit status 2."""
-    typer.echo(f"refused: {' '.join(str(error).split())}", err=True)
-    sys.exit(REFUSED)
+        return f"the results store was lost: {lost}; {KEPT}", SOMETHING_FAILED
+    return None

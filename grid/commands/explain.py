@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from grid.refused import Refused
-from grid.stores.world import open_world
 
 
 def explain(
@@ -40,6 +39,7 @@ def explain(
     from PIL import Image
 
     from grid.commands.explanation import Question, ask
+    from grid.stores.world import open_world
     from grid.trials.finished import open_finished
 
     world = open_world(results, storage, create=False)

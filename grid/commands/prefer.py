@@ -1,12 +1,14 @@
 """`python -m grid prefer`: a page on which a person chooses between two trials' explanations of an image."""
 
 import getpass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from grid.refused import Refused
-from grid.stores.world import World, open_world
+
+if TYPE_CHECKING:
+    from grid.stores.world import World
 
 
 def prefer(
@@ -36,6 +38,7 @@ def prefer(
     """
     from grid.commands.prefer_server import LOOPBACK, serve
     from grid.commands.preference import Study, pairs_of
+    from grid.stores.world import open_world
     from grid.trials.finished import open_finished
 
     world = open_world(results, storage, create=False)
@@ -63,7 +66,7 @@ def prefer(
 
 
 def _two_trials(
-    world: World, experiment: str, left: str | None, right: str | None, dataset: str | None
+    world: "World", experiment: str, left: str | None, right: str | None, dataset: str | None
 ) -> tuple[str, str]:
     """Ids of the trials that two names stand for: of one data set, and of the first seed that both have."""
     done = world.results.done_trials(experiment)

@@ -3,19 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from components.models.weights.checkpoints import FETCH, ROOT, WEIGHTS, weights_folder
-from grid.inputs.weights import check, expected_sums, fetched, here, names_in, table
-from grid.progress import Display, console
-from grid.refused import Refused
-from grid.run import SOMETHING_FAILED
-from grid.spec.spec import load_spec
-
-WIDTH = 140  # of the list, in characters
+from components.models.weights.checkpoints import WEIGHTS, weights_folder
+from grid.refused import SOMETHING_FAILED, Refused
 
 weights = typer.Typer(
     no_args_is_help=True,
@@ -35,11 +28,13 @@ def weights_list(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, for programs")] = False,
 ) -> None:
     """The table of weights: variant, size, licence, and whether they are here."""
-    rows = [_row(name) for name in (table() if spec is None else names_in(load_spec(spec)))]
+    from grid.commands.weights_list import names_of, row_of, show
+
+    rows = [row_of(name) for name in names_of(spec)]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
-        _show(rows)
+        show(rows)
 
 
 @weights.command("fetch")
@@ -58,12 +53,14 @@ def weights_fetch(
 
     Exit status 1 if one could not be had.
     """
+    from grid.commands.weights_list import wanted_names
     from grid.inputs.weights_fetch import FetchError, entry_of, fetch
+    from grid.progress import Display
 
     folder = to.expanduser().resolve() if to else weights_folder()
     if folder is None:
         raise Refused(f"where to? set {WEIGHTS} to a folder for weights, or give --to FOLDER")
-    wanted = _named(names, spec)
+    wanted = wanted_names(names, spec)
     for name in wanted:
         entry_of(name)
     failed = 0
@@ -83,7 +80,10 @@ def weights_fetch(
 def weights_check(names: Names = None, spec: OfSpec = None) -> None:
     """Reads weights and compares them with their published or recorded sha256; without names, all that are
     here. Exit status 1 if one is wrong or missing."""
-    wanted = _named(names, spec) if names or spec else _all_here()
+    from grid.commands.weights_list import names_here, wanted_names
+    from grid.inputs.weights import check, expected_sums, here
+
+    wanted = wanted_names(names, spec) if names or spec else names_here()
     problems = 0
     for name in wanted:
         wrong, path = check(name), here(name)
@@ -92,54 +92,3 @@ def weights_check(names: Names = None, spec: OfSpec = None) -> None:
         typer.echo(f"WRONG   {wrong}" if wrong else f"ok      {name}: {sure}")
     typer.echo(f"{len(wanted)} checked, {problems} wrong or missing")
     sys.exit(SOMETHING_FAILED if problems else 0)
-
-
-def _named(names: list[str] | None, spec: Path | None) -> list[str]:
-    if not names and spec is None:
-        raise Refused("which? give names (`python -m grid weights list` has them) or --spec SPEC")
-    return list(dict.fromkeys([*(names or ()), *(names_in(load_spec(spec)) if spec else [])]))
-
-
-def _all_here() -> list[str]:
-    """Names of the table, and of whatever else was fetched, that are here."""
-    folder = weights_folder()
-    known = [*table(), *(fetched(folder) if folder and folder.is_dir() else [])]
-    return [name for name in dict.fromkeys(known) if here(name)]
-
-
-def _row(name: str) -> dict[str, Any]:
-    """What the table says of it, and where it lies (None: not here)."""
-    path, entry = here(name), table().get(name)
-    return {
-        "name": name,
-        "model": entry.model if entry else None,
-        "variant": entry.variant if entry else None,
-        "bytes": entry.bytes if entry else None,
-        "licence": entry.licence if entry else None,
-        "source": f"{entry.source.kind} {entry.source.address}" if entry else None,
-        "path": str(path) if path else None,
-    }
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    shown = Table(box=None, pad_edge=False)
-    for header in ("name", "model", "MiB", "licence", "here"):
-        shown.add_column(header, no_wrap=True)
-    for row in rows:
-        model = f"{row['model']} {row['variant']}".strip() if row["model"] else "-"
-        size = f"{row['bytes'] / 2**20:.0f}" if row["bytes"] else "-"
-        shown.add_row(row["name"], model, size, row["licence"] or "-", _place(row["path"]))
-    output = console()
-    output.width = max(output.width, WIDTH)  # names are there to be copied: whole, wherever they are shown
-    output.print(shown)
-    missing = sum(row["path"] is None for row in rows)
-    folder = weights_folder() or "not set"
-    output.print(f"{WEIGHTS}: {folder}; {len(rows) - missing} of {len(rows)} are here", markup=False)
-    if missing:
-        output.print(f"to get one: {FETCH} NAME", markup=False)
-
-
-def _place(path: str | None) -> str:
-    if path is None:
-        return "no"
-    return "in the repository" if path.startswith(f"{ROOT}/") else "yes"

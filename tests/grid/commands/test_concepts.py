@@ -13,7 +13,7 @@ from components.data import card as cards
 from components.data.card import load_card
 from components.vocabularies.prompts import prompt
 from components.vocabularies.similarity import load_encoders
-from grid.commands import concepts as concepts_cli
+from grid.commands import vocabulary
 from grid.commands.cli import main
 from tests.fake_language_model import FakeLanguageModel, Reply, language_model
 from tests.tiny_mpnet import write_mpnet
@@ -65,7 +65,7 @@ def mpnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """datasets/small of a card with two classes."""
     monkeypatch.setattr(cards, "DATASETS", tmp_path)
-    monkeypatch.setattr(concepts_cli, "DATASETS", tmp_path)
+    monkeypatch.setattr(vocabulary, "DATASETS", tmp_path)
     monkeypatch.setenv("CONCEPTGRID_PROVIDER_KEY", KEY)
     (tmp_path / "small").mkdir()
     (tmp_path / "small/card.yaml").write_text(CARD)

@@ -271,7 +271,7 @@ def test_a_killed_fetch_leaves_nothing_under_the_name_and_can_be_repeated(
 ) -> None:
     server.cut, server.stalls = 600_000, True
     code = (
-        "import sys; from pathlib import Path; from grid import weights; from grid.cli import main\n"
+        "import sys; from pathlib import Path; from grid.commands.cli import main; from grid.inputs import weights\n"
         f"weights.TABLE = Path({str(weights.TABLE)!r}); sys.argv = ['grid', 'weights', 'fetch', '{sam}']\n"
         "main()"
     )

@@ -47,7 +47,7 @@ def explained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eac")
     index = WaterbirdsCsv().read(draw_waterbirds(folder / "data", per_group=4), CARD)
     stages = METHOD.stages(CARD, 0)
-    stages |= {"classifier": METHOD.target(CARD, 0)["classifier"], "direct": DIRECT.ranking(CARD, 0)}
+    stages |= {"classifier": METHOD.target(CARD, 0).classifier, "direct": DIRECT.ranking(CARD, 0)}
     stages["direct"] = sampled(stages["direct"], METHOD.sample)
     data = run_stages(stages, CARD, index, folder)
     return data, METHOD.fit(data, 0, lambda step, **metrics: None)
