@@ -94,7 +94,8 @@ def _compared(picture: Picture, values: Floats, truth: Floats) -> tuple[float, f
 
 
 def _areas(picture: Picture, values: Floats) -> Floats:
-    """Insertion's and deletion's AUC in percent, mask-wise, from the first mask on (spec of EAC, E4)."""
+    """Insertion's and deletion's AUC in percent, mask-wise, from the first mask on: EAC's rule
+    (docs/methods/explanations.md, "The count axis")."""
     added = np.cumsum(1 << np.argsort(-values, kind="stable"))
     shown = picture.worth[np.stack([added, added[-1] - added])]
     return np.trapezoid(np.minimum(shown, picture.whole) / picture.whole, dx=100 / picture.n)

@@ -1,5 +1,6 @@
-"""Explain Any Concept, the official steps written plainly from the method's spec (E1): masked pictures made
-in uint8 on the host, a surrogate by automatic differentiation, fresh coalitions for every mask."""
+"""Explain Any Concept, the official steps written plainly (docs/methods/explanations.md, "eac"): masked
+pictures made in uint8 on the host, a surrogate by automatic differentiation, fresh coalitions for every
+mask."""
 
 from collections.abc import Callable
 
@@ -16,7 +17,8 @@ Model = Callable[[Tensor], Tensor]  # normalised pixels (B, 3, H, W) -> logits (
 def masked_probabilities(
     model: Model, image: NDArray[np.uint8], masks: Bits, coalitions: Bits, label: int, batch_size: int = 500
 ) -> Tensor:
-    """Step 3 and 4: of the class, of the union of each coalition's masks on black (m,)."""
+    """docs/methods/explanations.md, eq. 2: of the class, of the union of each coalition's masks on
+    black (m,)."""
     found = []
     with torch.no_grad():
         for start in range(0, len(coalitions), batch_size):
@@ -30,7 +32,7 @@ def masked_probabilities(
 
 
 def surrogate(head: nn.Linear, start: Tensor) -> nn.Sequential:
-    """Step 5: a linear layer with this start [A, a] (F, n + 1), and after it the head, which is frozen in
+    """A linear layer with this start [A, a] (F, n + 1), and after it the head, which is frozen in
     that the optimiser does not have it."""
     layer = nn.Linear(start.shape[1] - 1, start.shape[0])
     with torch.no_grad():
@@ -42,7 +44,7 @@ def surrogate(head: nn.Linear, start: Tensor) -> nn.Sequential:
 def train(
     model: nn.Sequential, coalitions: Bits, targets: Tensor, label: int, orders: list[list[Tensor]]
 ) -> None:
-    """Step 6, on these batches of rows in each epoch."""
+    """By docs/methods/explanations.md, eq. 4, on these batches of rows in each epoch."""
     bits = torch.from_numpy(coalitions).float()
     optimiser = torch.optim.SGD(model[0].parameters(), lr=0.008, momentum=0.9)
     for order in orders:
@@ -56,7 +58,8 @@ def train(
 def values(
     model: nn.Sequential, n: int, label: int, concepts: range, samples: int = 50_000, block: int = 50_000
 ) -> NDArray[np.float64]:
-    """Step 7, of some of the n masks: all samples of a mask are one batch, unless `block` is smaller."""
+    """By docs/methods/explanations.md, eq. 12, the values of some of the n masks: all samples of a mask
+    are one batch, unless `block` is smaller."""
     stream = np.random.default_rng(0)
     found = []
     with torch.no_grad():

@@ -28,8 +28,9 @@ def segmentation_metrics(
     data: Data, split: str, heatmaps: Heatmaps, frame: Frame, suffix: str = "", selection: str = LAST
 ) -> list[Metric]:
     """The heatmaps of the split's usable images as segmentations of their objects, by the protocol of
-    ImageNet-Segmentation (spec of SALF-CBM, G1; see `SegmentationScores`), in the frame that the backbone
-    sees. Images without a mask are left out; no metric where all are.
+    ImageNet-Segmentation (docs/methods/explanations.md, "ImageNet-Segmentation"; see
+    `SegmentationScores`), in the frame that the backbone sees. Images without a mask are left out; no metric
+    where all are.
 
     suffix: put to the names, which tells several heatmaps of one method apart.
     """
@@ -43,9 +44,10 @@ def segmentation_metrics(
 def object_pointing_metrics(
     data: Data, split: str, heatmaps: Heatmaps, frame: Frame, selection: str = LAST
 ) -> list[Metric]:
-    """The pointing game on objects (spec G5), as means over the classes, and the share of the heatmaps' mass
-    on them: `object_pointing_accuracy`, `…_15px` with a tolerance of 15 pixels of a 224 frame,
-    `object_relevance_mass`; and `…_chance`, what a place at random, or a constant map, would have."""
+    """The pointing game on objects (docs/methods/explanations.md, "Pointing game"), as means over the
+    classes, and the share of the heatmaps' mass on them: `object_pointing_accuracy`, `…_15px` with a
+    tolerance of 15 pixels of a 224 frame, `object_relevance_mass`; and `…_chance`, what a place at random, or
+    a constant map, would have."""
     tolerance = in_pixels(POINTING_TOLERANCE, data.card.image_size)
     rows = [
         (

@@ -1,7 +1,8 @@
 """How well a heatmap finds an object: zero-shot segmentation, the pointing game, the share of its mass.
 
 Sources: the evaluation on ImageNet-Segmentation of Chefer et al. (CVPR 2021), which Table 2 of SALF-CBM
-follows (its spec, G1); the pointing game of Zhang et al. (ECCV 2016; spec G5). H W pixels, n images.
+follows (docs/methods/explanations.md, "ImageNet-Segmentation"); the pointing game of Zhang et al. (ECCV
+2016; docs/methods/explanations.md, "Pointing game"). H W pixels, n images.
 A heatmap is float (H, W), larger is more evidence. A mask is (H, W): 1 or True the object, 0 the rest, IGNORE
 what counts nowhere; ValueError for other values and for shapes that differ.
 """

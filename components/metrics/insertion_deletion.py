@@ -2,7 +2,8 @@
 
 A curve has n + 1 values for n steps: the probability of the explained class, first before any step, then
 after each. Insertion starts with nothing and deletion with the whole image, of probability p0. The published
-numbers differ in the axis above all (spec of EAC, E4 to E6), so the rule is part of every metric's name.
+numbers differ in the axis above all (docs/methods/explanations.md, "Insertion and deletion"), so the rule is
+part of every metric's name.
 """
 
 from collections.abc import Mapping

@@ -17,9 +17,9 @@ def framed(image: NDArray[np.uint8], size: int, frame: Frame) -> NDArray[np.uint
     """The image (H, W, 3) as uint8 (size, size, 3), bilinear with anti-aliasing.
 
     squash: both sides to `size`, the aspect ratio lost; center_crop: the shorter side to `size`, then the
-    middle (spec of SALF-CBM, B3.5); center_crop_256: the shorter side to 256 pixels for a `size` of 224, then
-    the middle, as ImageNet is evaluated (spec of EAC, E1). In one step, which a very long image needs;
-    torchvision's Resize and CenterCrop are two, and differ by one grey level in few pixels.
+    middle (docs/methods/concept_bottlenecks.md, "Red circles" says why); center_crop_256: the shorter side to
+    256 pixels for a `size` of 224, then the middle, as ImageNet is evaluated. In one step, which a very long
+    image needs; torchvision's Resize and CenterCrop are two, and differ by one grey level in few pixels.
     """
     if frame == "squash":
         return resized(image, size)

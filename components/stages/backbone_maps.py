@@ -18,7 +18,7 @@ class BackboneMaps(NetworkStage):
 
     image_size, frame: the square that images become, its side in pixels;
     class_token: a transformer's class token is put to every cell, as D channels more;
-    grid_size: the map is resized to so many cells a side, bilinearly (spec of SALF-CBM, B1); null: as it is.
+    grid_size: the map is resized to so many cells a side, bilinearly, as SALF-CBM does; null: as it is.
 
     An image with a value beyond float16 fails.
     """

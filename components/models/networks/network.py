@@ -67,7 +67,7 @@ class Network(nn.Module):
     def spatial(self, pixels: Tensor, class_token: bool = False) -> Tensor:
         """Feature map float32 (B, D, h, w) of pixels (B, 3, H, W) in 0..255: of patch tokens, in their grid.
 
-        class_token: the class token is put to every cell, as D channels more (spec of SALF-CBM, B1).
+        class_token: the class token is put to every cell, as D channels more (SALF-CBM's variant "cls").
         Raises ValueError where there is none.
         """
         encoded = self._encode(pixels)

@@ -55,9 +55,11 @@ class ConceptBottleneck(Method):
     """Knobs of the concepts and of the final layer.
 
     clip, vocabulary, template: which concepts, and how CLIP reads them;
-    final_layer: `sparse`, a point of the elastic-net path (spec B6, D1), or `dense` (D6);
+    final_layer: `sparse`, a point of the elastic-net path, which minimises
+    docs/methods/concept_bottlenecks.md, eq. 13, or `dense` (eq. 19 there);
     lambda_sparse: which point: a value as LF-CBM passes it, one of `lambdas`; `val`, the sparsest of the best
-    by validation accuracy; `nec`, cut to so many effective concepts per class (H1);
+    by validation accuracy; `nec`, cut to so many effective concepts per class
+    (docs/methods/concept_bottlenecks.md, eq. 18);
     alpha, path_length, path_ratio, lambdas: the path, see the stage `sparse_path`;
     weight_decay: of the dense layer.
     """
@@ -242,8 +244,9 @@ class ConceptBottleneck(Method):
         )
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
-        """The concepts that contribute most, by magnitude, to the predicted class (A6): W[l, m] c[m], which
-        with the bias add up to its logit. A concept below its average is called NOT."""
+        """The concepts that contribute most, by magnitude, to the predicted class: W[l, m] c[m], which with
+        the bias add up to its logit (docs/methods/concept_bottlenecks.md, eq. 23). A concept below its
+        average is called NOT."""
         ids = np.asarray(image_ids, np.int64)
         ids = ids[data.usable(ids)]
         if len(ids) == 0:

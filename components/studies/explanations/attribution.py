@@ -52,7 +52,8 @@ class Attribution:
 
 def reduced(relevance: "Tensor", reduction: Reduction) -> Heatmaps:
     """Relevance (B, 3, S, S) as heatmaps: the sum over the channels; of it the positive part, the absolute
-    value, or all. Which is not given by the papers that compare heatmaps, and matters (spec of EAC, F1)."""
+    value, or all. Which is not given by the papers that compare heatmaps, and matters
+    (docs/methods/explanations.md, "Signed maps")."""
     total = relevance.detach().sum(1)
     heatmaps = {"relu": total.clamp(min=0), "abs": total.abs(), "signed": total}[reduction]
     return heatmaps.float().cpu().numpy()

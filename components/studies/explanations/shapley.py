@@ -3,7 +3,8 @@
 n players, m coalitions: bool (m, n), who is in. Values are float64 (n,). Player i's marginal contribution to
 a coalition z is v(z with i) - v(z without i). Banzhaf's value is its mean where each other player is in with
 probability 1/2; Shapley's where that probability is itself uniform in [0, 1], so that all sizes are equally
-likely (Owen 1972). The first is what EAC's code estimates under the name of the second (its spec, E2).
+likely (Owen 1972). The first is what EAC's code estimates under the name of the second. Equations:
+docs/methods/explanations.md, "Banzhaf and Shapley values".
 """
 
 import math
@@ -97,7 +98,7 @@ def shared(
 
 
 def official(game: Game, n: int, value: Value, n_samples: int, stream: np.random.Generator) -> Floats:
-    """As EAC's code: n_samples coalitions of their own for each player (spec, E1 step 7)."""
+    """As EAC's code: n_samples coalitions of their own for each player."""
     found = np.zeros(n)
     for player in range(n):
         for m in _blocks(n_samples):

@@ -8,8 +8,8 @@ from annotated_types import Ge, Gt
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogate:
-    """A linear map from coalitions of masks into the classifier's frozen last layer (EAC; its spec, E1 steps
-    5 and 6, whose values are the defaults).
+    """A linear map from coalitions of masks into the classifier's frozen last layer, as in EAC, whose code
+    has these defaults (docs/methods/explanations.md, "Surrogate").
 
     loss: `binary_cross_entropy` or `squared_error` of the explained class's probability, `all_classes`, the
     cross-entropy of all classes' probabilities; optimiser: `sgd` has a momentum of 0.9; batch_size: in

@@ -1,7 +1,8 @@
 """EAC's surrogate: a linear map from a coalition of masks into the classifier's own last layer, which stays.
 
 n masks, m coalitions, C classes, F features. With coalitions z, the surrogate's logits are W (A z + a) + b,
-where W (C, F), b (C,) are the classifier's last layer and A (F, n), a (F,) are trained (spec, E1 steps 5, 6).
+where W (C, F), b (C,) are the classifier's last layer and A (F, n), a (F,) are trained
+(docs/methods/explanations.md, eq. 3).
 """
 
 from collections.abc import Callable, Iterable

@@ -41,7 +41,8 @@ def test_areas_are_scikit_learns(anchors, clip_norm):
 
 
 def test_the_official_rule_cannot_reach_one():
-    """Without a point before the first mask the axis starts at 1/n (spec of EAC, E4)."""
+    """Without a point before the first mask the axis starts at 1/n
+    (docs/methods/explanations.md, "The count axis")."""
     for n in (2, 5, 50):
         assert auc(np.ones(n + 1), OFFICIAL, 1.0) == pytest.approx(1 - 1 / n)
     assert auc(np.array([0.0, 0.3]), OFFICIAL, 0.6) == pytest.approx(0.5), "of one mask, its one value"
@@ -81,8 +82,9 @@ def test_what_a_rule_needs_is_asked_for():
 
 
 def test_by_area_insertion_is_lower_and_deletion_higher_where_large_masks_decide():
-    """The gap that the reproduction could not explain (spec of EAC, E6), on the same rankings of random games:
-    masks of very different sizes, each with a weight about as large as its area, probability saturating."""
+    """The gap that the reproduction could not explain, on the same rankings of random games: masks of very
+    different sizes, each with a weight about as large as its area, probability saturating
+    (docs/methods/explanations.md, "Why published numbers differ")."""
     stream = np.random.default_rng(1)
     found = []
     for _ in range(200):

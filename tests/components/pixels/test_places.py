@@ -66,7 +66,8 @@ def test_a_circle_that_cannot_fit_is_refused():
     ("radius", "x", "y", "pixels"),
     [(27, 112, 112, 308), (32, 112, 112, 364), (37, 112, 112, 428), (32, 28, 28, 256), (32, 196, 196, 240)],
 )
-def test_as_many_pixels_as_the_specification_counts(radius, x, y, pixels):
+def test_a_ring_has_the_pixels_that_pillow_draws(radius, x, y, pixels):
+    """The table of docs/methods/concept_bottlenecks.md, "Red circles"."""
     rows, columns = (
         centres(7, radius, 224, "stride").tolist().index(y),
         [28, 56, 84, 112, 140, 168, 196].index(x),

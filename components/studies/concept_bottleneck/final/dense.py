@@ -1,4 +1,5 @@
-"""Multinomial logistic regression by L-BFGS, stopped by held-out images (spec D6)."""
+"""Multinomial logistic regression by L-BFGS, stopped by held-out images
+(docs/methods/concept_bottlenecks.md, eq. 19)."""
 
 import numpy as np
 import torch

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-NONZERO = 1e-5  # a weight above it counts (A5)
-NEC_TARGETS = (5, 10, 15, 20, 25, 30)  # effective concepts per class (H1)
+NONZERO = 1e-5  # a weight above it counts, as in LF-CBM's code
+NEC_TARGETS = (5, 10, 15, 20, 25, 30)  # effective concepts per class, as in VLG-CBM
 HELD_OUT = 0.1  # of the training images, by which a dense layer's training stops
 SGD_PASSES = 10_000
 
@@ -42,7 +42,8 @@ class FinalLayer:
 
     @property
     def nec(self) -> float:
-        """Number of effective concepts: non-zero weights per class (H1)."""
+        """Number of effective concepts: non-zero weights per class
+        (docs/methods/concept_bottlenecks.md, eq. 18)."""
         return self.nonzero_weights / len(self.bias)
 
 
@@ -58,7 +59,7 @@ def stored_fits(path: Mapping[str, NDArray[Any]]) -> "list[SparseFit]":
 
 
 def at_nec(fits: "list[SparseFit]", nec: float) -> tuple[FinalLayer, int]:
-    """The final layer with `nec` non-zero weights per class (H1), and the position of the fit it is made of:
+    """The final layer with `nec` non-zero weights per class, and the position of the fit it is made of:
     of the sparsest that has as many, the largest in magnitude over the whole matrix; the densest as it is,
     where none has as many."""
     from components.studies.concept_bottleneck.final.sparse_path import truncate
@@ -89,8 +90,8 @@ def first_best(values: Sequence[float]) -> int:
 def dense_layer(
     concepts: Floats, labels: Ints, n_classes: int, weight_decay: float, stream: np.random.Generator
 ) -> FinalLayer:
-    """Multinomial regression without sparsity (D6): from zeros on nine tenths of the images, as it was when
-    the cross-entropy on the last tenth was least; weight_decay as in `fit_dense`."""
+    """Multinomial regression without sparsity: from zeros on nine tenths of the images, as it was when the
+    cross-entropy on the last tenth was least; weight_decay as in `fit_dense`."""
     from components.studies.concept_bottleneck.final.dense import fit_dense
 
     order = stream.permutation(len(labels))
@@ -102,8 +103,9 @@ def dense_layer(
 def one_vs_rest(
     concepts: Floats, labels: Ints, n_classes: int, lambda_sparse: float, alpha: float, seed: int
 ) -> FinalLayer:
-    """P-CBM's own final layer (C3): a logistic regression per class against the rest, with the elastic net,
-    by scikit-learn's SGDClassifier. A class without images is never predicted.
+    """P-CBM's own final layer (docs/methods/concept_bottlenecks.md, eq. 21): a logistic regression per class
+    against the rest, with the elastic net, by scikit-learn's SGDClassifier. A class without images is never
+    predicted.
 
     Raises ValueError if the images are of one class only.
     """

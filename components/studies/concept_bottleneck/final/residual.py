@@ -1,4 +1,5 @@
-"""The residual of PCBM-h: a linear layer on the embedding that corrects a frozen model's logits (spec C4)."""
+"""The residual of PCBM-h: a linear layer on the embedding that corrects a frozen model's logits
+(docs/methods/concept_bottlenecks.md, eq. 22)."""
 
 import numpy as np
 import torch

@@ -1,4 +1,5 @@
-"""LF-CBM's edit of the final layer, by which one image becomes right (its spec, A6).
+"""LF-CBM's edit of the final layer, by which one image becomes right
+(docs/methods/concept_bottlenecks.md, eq. 29).
 
 L classes, M concepts (standardised), n images.
 """

@@ -1,4 +1,5 @@
-"""From concept maps to one number per concept, standardised: what the final layer reads (spec A4, B1, B5).
+"""From concept maps to one number per concept, standardised: what the final layer reads
+(docs/methods/concept_bottlenecks.md, "Pooling" and eq. 12).
 
 P cells of a map (1 where there is no grid), D features, K concepts.
 """
@@ -88,8 +89,8 @@ def fit_bottleneck(
     """The bottleneck of a concept layer, the standardised concepts (n, K) of the training images `ids`, and
     the deviation (K,) of each concept's map over images and cells, which says how sharp a softmax of it is.
 
-    unit_maps: the layer's rows are scaled first, so that these deviations are 1 (B5: the cubed cosine leaves
-    the scale free). Raises DataError without images or without concepts.
+    unit_maps: the layer's rows are scaled first, so that these deviations are 1 (the cubed cosine leaves the
+    scale free). Raises DataError without images or without concepts.
     """
     if len(ids) == 0:
         raise DataError("no training image went through every stage")
@@ -159,7 +160,7 @@ def concept_layer_weights(tensors: Mapping[str, NDArray[Any]], cutoff: float) ->
 
 def kept_concepts(tensors: Mapping[str, NDArray[Any]], cutoff: float) -> NDArray[np.bool_]:
     """Which concepts of the vocabulary are kept, (M,): those that the layer was trained for, with a
-    similarity on held-out images above the cutoff (A4)."""
+    similarity on held-out images above the cutoff."""
     if "weight" not in tensors:
         return np.ones(len(tensors["embedding"]), dtype=bool)
     trained = tensors["trained"].astype(bool)

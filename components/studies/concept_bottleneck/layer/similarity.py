@@ -1,4 +1,5 @@
-"""The cubed cosine similarity between concepts and CLIP, and its gradient, in blocks (spec A4, B4, B5).
+"""The cubed cosine similarity between concepts and CLIP, and its gradient, in blocks
+(docs/methods/concept_bottlenecks.md, eq. 8 and eq. 9).
 
 P places (1 where there is no grid), B images, D features, E dimensions of CLIP, M concepts. The similarity is
 taken over the images, for each concept and place by itself, so blocks of places and concepts add up to it.

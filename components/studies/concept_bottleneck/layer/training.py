@@ -1,4 +1,5 @@
-"""Training of a concept layer: a bias-free linear map of features to concepts that agrees with CLIP (A4, B5).
+"""Training of a concept layer: a bias-free linear map of features to concepts that agrees with CLIP
+(docs/methods/concept_bottlenecks.md, "Concept layer").
 
 P places, N images, D features, E dimensions of CLIP, M concepts.
 """
@@ -22,7 +23,7 @@ from components.studies.concept_bottleneck.layer.similarity import (
 )
 
 CHECK_EVERY = 50  # steps between looks at the held-out images
-TOP_IMAGES = 5  # over which the CLIP cutoff averages (A2.7)
+TOP_IMAGES = 5  # over which the CLIP cutoff averages (docs/methods/concept_bottlenecks.md, eq. 2)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""What can be read off concept maps, and edited in them: pure functions (SALF-CBM, sections 3.3 and 3.4; its
-spec, B7).
+"""What can be read off concept maps, and edited in them: pure functions (SALF-CBM, sections 3.3 and 3.4;
+docs/methods/concept_bottlenecks.md, "Concept maps").
 
 M concepts, L classes, G_h x G_w cells of a map, S side of the square frame that was mapped, in pixels (see
 `components.pixels.frames`). Maps are float (..., M, G_h, G_w), raw as the concept layer gives them; leading

@@ -39,10 +39,11 @@ def pointing_metrics(
     middles: Floats | None = None,
     selection: str = LAST,
 ) -> list[Metric]:
-    """The pointing game (spec G5) of the concepts that name a part of the card, over the split's usable
-    images that show the part: `pointing_accuracy`, the share of maps whose largest value lies on the part;
-    `pointing_accuracy_15px`, or at most 15 pixels of a 224 frame from it; and with `_chance`, what a place
-    at random would have. Group: the part; `all`, the mean over the parts.
+    """The pointing game of the concepts that name a part of the card
+    (docs/methods/concept_bottlenecks.md, "Localisation"), over the split's usable images that show the part:
+    `pointing_accuracy`, the share of maps whose largest value lies on the part; `pointing_accuracy_15px`, or
+    at most 15 pixels of a 224 frame from it; and with `_chance`, what a place at random would have. Group:
+    the part; `all`, the mean over the parts.
 
     maps: of some ids (n, K, h, w), up-sampled to the card's image_size as `concept_maps.upsampled` does with
     these `middles`. No metric where the card has no parts, or no concept names one.

@@ -1,5 +1,5 @@
 """Concept bottleneck models as segmenters of objects: which of their maps are asked (SALF-CBM, Table 2, does
-not say; its spec, B7 and G1).
+not say; docs/methods/concept_bottlenecks.md, "Concept maps as segmenters").
 
 n images, K concepts, L classes, G_h x G_w cells, S pixels of the frame; maps (n, K, G_h, G_w), raw.
 """

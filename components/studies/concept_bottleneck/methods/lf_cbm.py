@@ -1,6 +1,7 @@
 """LF-CBM (Oikarinen et al. 2023): concepts from CLIP without labels, and a sparse final layer on them.
 
-Steps and defaults: spec A2.7 to A6; where its code looks at the test split, `protocol` says so.
+Steps and defaults: docs/methods/concept_bottlenecks.md, "lf_cbm"; where its code looks at the test split,
+`protocol` says so.
 """
 
 import math

@@ -1,7 +1,7 @@
 """P-CBM (Yuksekgonul et al. 2023) with CLIP's texts as concept vectors: no concept layer is trained.
 
-Spec C2 to C4. CLIP's embeddings are stored with length 1, so a projection is a cosine; the published code
-projects embeddings as long as they come.
+Steps and defaults: docs/methods/concept_bottlenecks.md, "p_cbm". CLIP's embeddings are stored with length 1,
+so a projection is a cosine; the published code projects embeddings as long as they come.
 """
 
 from dataclasses import dataclass, replace

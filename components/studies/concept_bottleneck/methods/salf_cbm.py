@@ -1,6 +1,7 @@
 """SALF-CBM (Benou and Riklin-Raviv 2025): LF-CBM with a map for each concept, taught by red circles.
 
-Steps and defaults: spec part B; where the paper is silent, those of the released model, else the spec's.
+Steps and defaults: docs/methods/concept_bottlenecks.md, "salf_cbm"; where the paper is silent, those of the
+released model, else our own, which the page names as such.
 """
 
 from collections.abc import Sequence
@@ -37,10 +38,12 @@ class SalfCbm(TrainedConceptBottleneck):
 
     grid_size, prompt, radius, line_width, centres: where CLIP looks, see the stage `clip_places`; lengths are
     pixels of a 224 frame; the backbone's map is resized to the grid;
-    frame: what the backbone sees of an image that is no square; it must be what CLIP sees (B3.5);
+    frame: what the backbone sees of an image that is no square; it must be what CLIP sees
+    (docs/methods/concept_bottlenecks.md, "Red circles");
     class_token: a transformer's class token is put to every cell; loss_axis: see `concept_layer`;
     pool, pool_temperature, pool_cells: from a map to a number, see `layer.concept_pooling`;
-    unit_maps: each concept's maps are scaled to a deviation of 1 before (B5).
+    unit_maps: each concept's maps are scaled to a deviation of 1 before
+    (docs/methods/concept_bottlenecks.md, "Pooling").
     """
 
     grid_size: Annotated[int, Ge(1)] = 7

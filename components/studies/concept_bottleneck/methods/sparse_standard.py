@@ -1,6 +1,7 @@
 """Standard, sparse: the elastic-net final layer on a frozen backbone's features, without concepts.
 
-The baseline that LF-CBM and SALF-CBM call so: spec A5, the sparse layer of LF-CBM on standardised features.
+The baseline that LF-CBM and SALF-CBM call so, the sparse layer of LF-CBM on standardised features:
+docs/methods/concept_bottlenecks.md, "sparse_standard".
 """
 
 from dataclasses import dataclass

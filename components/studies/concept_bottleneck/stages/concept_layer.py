@@ -28,10 +28,12 @@ class ConceptLayer(TensorStage):
     `similarity` float32, the cubed cosine on held-out images, the mean over places, NaN where not trained;
     with cutoff_images, `top_cosine` float32, the mean of the five largest cosines with training images.
 
-    features, targets: what the layer sees and what CLIP sees of an image: one vector each (LF-CBM, spec A4),
-    or maps and the places of a grid, to whose size the maps are resized (SALF-CBM, spec B5);
-    cutoff_images, clip_cutoff: concepts whose `top_cosine` is not above it are not trained (A2.7); without
-    images, all are;
+    The loss is docs/methods/concept_bottlenecks.md, eq. 9.
+
+    features, targets: what the layer sees and what CLIP sees of an image: one vector each (LF-CBM), or maps
+    and the places of a grid, to whose size the maps are resized (SALF-CBM);
+    cutoff_images, clip_cutoff: concepts whose `top_cosine` is not above it are not trained
+    (docs/methods/concept_bottlenecks.md, eq. 2); without images, all are;
     protocol: what ends the training and what `similarity` is measured on: a tenth of the training images, or
     as LF-CBM published it, the test split, of which every later test result then knows;
     loss_axis: the similarity over images, place by place, or over images and places together (an ablation: an

@@ -26,17 +26,18 @@ TOLERANCE = 1e-4  # of the certificate, relative to the objective
 
 @dataclass(frozen=True, kw_only=True)
 class SparsePath(TensorStage):
-    """Elastic-net multinomial regression (spec B6, D1) of the training images' labels on their standardised
-    concepts. L fits in descending order of lambda, C classes, K concepts kept of the vocabulary:
+    """Elastic-net multinomial regression (docs/methods/concept_bottlenecks.md, eq. 13) of the training
+    images' labels on their standardised concepts. L fits in descending order of lambda, C classes, K concepts
+    kept of the vocabulary:
     `weight` float32 (L, C, K), `bias` float32 (L, C); float64 (L,) `lambda_sparse` as LF-CBM passes it (the
     effective one is that by alpha), `objective`, `gap`, the certificate; `converged` uint8 (L,);
     and what the fits stand on: `concept_weight` (K, D), `mean`, `std` (K,), and `map_deviation` (K,), that of
     the maps before they are pooled.
 
     features, layer: the concepts of an image are its features by the concept layer's rows, or by the texts'
-    own unit vectors (P-CBM, spec C2);
-    interpretability_cutoff: concepts with no larger similarity on held-out images are left out (A4); -1:
-    none; pooling, unit_maps: from maps to concepts, see `layer.concept_pooling`;
+    own unit vectors (P-CBM; docs/methods/concept_bottlenecks.md, eq. 20);
+    interpretability_cutoff: concepts with no larger similarity on held-out images are left out; -1: none;
+    pooling, unit_maps: from maps to concepts, see `layer.concept_pooling`;
     alpha: share of the absolute values in the penalty; path_length, path_ratio: so many lambdas, log-spaced
     from the least that leaves no weight, down to that share of it; lambdas: values that the path holds too.
     """

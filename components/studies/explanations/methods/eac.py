@@ -1,5 +1,5 @@
 """Explain Any Concept (EAC): the masks of an image that a classifier's decision rests on, by their values in
-a game that a small surrogate plays. Steps and defaults: its spec, part E.
+a game that a small surrogate plays. Steps and defaults: docs/methods/explanations.md, "eac".
 """
 
 from collections.abc import Sequence

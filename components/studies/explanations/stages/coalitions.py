@@ -29,8 +29,9 @@ class Coalitions(NetworkStage):
     `class_probabilities`: float16 (m, C) as bytes.
 
     image_size, frame: the square that images become, its side in pixels, and their masks with them;
-    n_coalitions: m; sizes: `bernoulli`, each mask is in with chance 1/2 (spec of EAC, E1 step 4); `uniform`,
-    with a chance that is drawn for each coalition, so that all sizes are equally likely (for Shapley values);
+    n_coalitions: m; sizes: `bernoulli`, each mask is in with chance 1/2, as in EAC's code; `uniform`, with a
+    chance that is drawn for each coalition, so that all sizes are equally likely, for Shapley values
+    (docs/methods/explanations.md, "Coalitions");
     draw: see `shapley.Draw`;
     exact_up_to: an image with at most so many masks gets all 2^n coalitions, once each;
     fill: what hidden pixels show; min_pixels, max_masks: see `components.pixels.framed_segments.kept_masks`.

@@ -34,11 +34,11 @@ class MaskValues(ColumnStage):
     probabilities of held-out coalitions that the surrogate explains; null without surrogate, with fewer than
     LEAST_HELD_OUT of them, and where they do not vary.
 
-    surrogate: the game whose values are estimated, trained on the coalitions but for the first n (E1 step 6),
-    which are held out, unless the image has all 2^n; null: the values directly, from the classifier's
-    probabilities;
-    value: `banzhaf`, which EAC's code estimates, or `shapley` (E2); Shapley values rest on the smallest and
-    largest coalitions, so without surrogate they need coalitions of uniform sizes, or all of them;
+    surrogate: the game whose values are estimated, trained on the coalitions but for the first n, which are
+    held out, unless the image has all 2^n; null: the values directly, from the classifier's probabilities;
+    value: `banzhaf`, which EAC's code estimates, or `shapley` (docs/methods/explanations.md, eq. 9,
+    eq. 10); Shapley values rest on the smallest and largest coalitions, so without surrogate they need
+    coalitions of uniform sizes, or all of them;
     estimator: see `shapley`; `sobol` is `shared` with a Sobol sequence, which needs a tenth of the
     samples or less; `exact` refuses images with more than 20 masks, `permutation` knows Shapley values only,
     and without surrogate it must be `kernel`, a regression, or `gaussian_process`, which needs fewer

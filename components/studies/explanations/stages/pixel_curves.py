@@ -19,10 +19,11 @@ from components.studies.explanations.stages.mask_curves import curve_columns
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCurves(NetworkStage):
-    """As RISE (Petsiuk et al., BMVC 2018; spec of EAC, F4). Of the class that the classifier gives the whole
-    image, `label` int32, with the `probability` float32; and for n steps lists of n + 1 float32, before the
-    first and after each: `insertion`, the class's probability when the hottest pixels so far are put into the
-    blurred image; `deletion`, when they are put to the mean colour.
+    """As RISE (Petsiuk et al., BMVC 2018; docs/methods/explanations.md, "By pixels, as in RISE"). Of the
+    class that the classifier gives the whole image, `label` int32, with the `probability` float32; and for n
+    steps lists of n + 1 float32, before the first and after each: `insertion`, the class's probability when
+    the hottest pixels so far are put into the blurred image; `deletion`, when they are put to the mean
+    colour.
 
     ranking: `heatmaps`, and no segments; or `mask_values` of `segments`, see `heat_of`; equal pixels come in
     random order, the same in both curves and wherever the stage runs;

@@ -91,7 +91,8 @@ def trial(request, index, tmp_path_factory):
 
 def plain_area(row, kind, name):
     """As the published codes have it: the official one counts masks and begins with the first, the
-    reproduction has the share of covered pixels as its axis, from none on (spec of EAC, E4 and E6)."""
+    reproduction has the share of covered pixels as its axis, from none on
+    (docs/methods/explanations.md, "The area axis")."""
     y = np.minimum(np.array(row[kind]) / row["probability"], 1)
     if name == "eac_official":
         return area_under(np.arange(1, len(y)) / (len(y) - 1), y[1:])

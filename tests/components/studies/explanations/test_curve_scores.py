@@ -60,7 +60,8 @@ def scores(test_data, tmp_path_factory):
 
 
 def test_the_axis_explains_the_gap_of_the_reproduction(scores):
-    """Spec of EAC, E6, on the same rankings: insertion is lower, deletion higher on the area axis."""
+    """On the same rankings insertion is lower and deletion higher on the area axis
+    (docs/methods/explanations.md, "Why published numbers differ")."""
     own = {name: value.mean() for name, value in scores["values"].items()}
     assert own["insertion_auc_eac_official"] > own["insertion_auc_eac_repro"]
     assert own["deletion_auc_eac_official"] < own["deletion_auc_eac_repro"]

@@ -129,8 +129,8 @@ def test_a_classifier_that_is_constant_gives_no_mask_a_value():
 
 
 def test_a_planted_additive_game_is_learnt():
-    """R² on held-out coalitions (E8), with the default recipe and a head as wide as a ResNet's; and with Adam,
-    which gets further, the values of the game itself."""
+    """R² on held-out coalitions (docs/methods/explanations.md, eq. 7), with the default recipe and a head as
+    wide as a ResNet's; and with Adam, which gets further, the values of the game itself."""
     head = head_of(linear(512))
     bits = np.random.default_rng(5).random((2500, N)) < 0.5
     truth = Game(lambda z: 1 / (1 + np.exp(-3 * (z @ np.array([1.0, -0.6, 0.3, 0, 0, 0.1, 0])))))

@@ -37,7 +37,7 @@ def softmax(z):
 
 
 def objective(x, y, weight, bias, lambda_sparse, alpha=ALPHA):
-    """D1 of the specification, term by term."""
+    """docs/methods/concept_bottlenecks.md, eq. 13, term by term."""
     x, weight, bias = x.astype(float), weight.astype(float), bias.astype(float)
     z = x @ weight.T + bias
     z = z - z.max(axis=1, keepdims=True)

@@ -1,4 +1,5 @@
-"""Pooling of concept maps and the standardisation of concepts, against closed forms (spec B5, B8)."""
+"""Pooling of concept maps and the standardisation of concepts, against closed forms
+(docs/methods/concept_bottlenecks.md, eq. 10 to eq. 12)."""
 
 from dataclasses import replace
 
@@ -52,7 +53,7 @@ def test_the_limits_of_the_softmax_are_mean_and_maximum():
 
 @pytest.mark.parametrize(("deviation", "excess"), [(0.1, 0.01), (1.0, 0.98), (3.0, 6.7)])
 def test_softmax_pooling_is_not_blind_to_scale(deviation, excess):
-    """What the spec measured (B5) for 144 independent Gaussian cells."""
+    """144 independent Gaussian cells: the numbers of docs/methods/concept_bottlenecks.md, "Pooling"."""
     maps = deviation * torch.from_numpy(np.random.default_rng(0).standard_normal((4000, 144, 1)))
     assert (Pooling()(maps) - maps.mean(1)).mean().item() == pytest.approx(excess, rel=0.06, abs=0.002)
 
@@ -70,7 +71,7 @@ def test_the_gradient_of_softmax_pooling_is_the_analytic_one(temperature):
 
 @pytest.mark.parametrize("kind", ["mean", "softmax"])
 def test_raising_a_map_changes_the_concept_as_it_must(kind):
-    """B8.8: nothing for beta = 0; the whole image by beta itself; under the mean, by the share of cells."""
+    """By nothing for beta = 0; the whole image by beta itself; under the mean, by the share of cells."""
     maps, beta = random_maps(2), 0.7
     pool = Pooling(kind=kind)
     region = torch.zeros(9, 1, dtype=torch.float64)
@@ -100,7 +101,7 @@ WEIGHT = np.random.default_rng(4).standard_normal((4, 5)).astype(np.float32)
 
 @pytest.mark.parametrize("numbers", [1, 2**22])
 def test_mean_pooled_maps_are_the_layer_on_mean_pooled_features(tmp_path, monkeypatch, maps, numbers):
-    """B5, the identity: then SALF-CBM and LF-CBM are one class of functions."""
+    """Then SALF-CBM and LF-CBM are one class of functions."""
     monkeypatch.setattr(concept_similarity, "BLOCK_NUMBERS", numbers)
     features = stored_maps(tmp_path / "maps", maps)
     plain = Bottleneck(
@@ -121,7 +122,7 @@ def test_mean_pooled_maps_are_the_layer_on_mean_pooled_features(tmp_path, monkey
 
 
 def test_maps_are_resized_to_the_grid_before_or_after_the_layer_alike(tmp_path, maps):
-    """B1: the resize and the layer commute."""
+    """The resize and the layer commute."""
     features = stored_maps(tmp_path / "maps", maps)
     bottleneck = Bottleneck(weight=WEIGHT, mean=np.zeros(4), std=np.ones(4), pooling=Pooling(), grid_size=5)
     found = bottleneck.maps(features, features.ids).reshape(-1, 4, 5, 5)

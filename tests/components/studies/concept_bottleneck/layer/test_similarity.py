@@ -11,7 +11,7 @@ from components.studies.concept_bottleneck.layer.similarity import add_gradient,
 
 
 def formula(q, p):
-    """Spec A4, for one concept, in float64."""
+    """docs/methods/concept_bottlenecks.md, eq. 8, for one concept, in float64."""
     q, p = ((x - x.mean()) ** 3 for x in (np.float64(q), np.float64(p)))
     return q @ p / np.sqrt((q @ q) * (p @ p))
 
@@ -68,7 +68,7 @@ def test_it_is_blind_to_scale_and_offset_and_to_the_images_order(pair, scale, of
 
 
 def test_it_is_not_the_cube_of_the_cosine():
-    """A common offset must not count: unrelated columns score about 0 (spec A4, last trap)."""
+    """A common offset must not count: unrelated columns score about 0."""
     stream = np.random.default_rng(0)
     q, p = (torch.from_numpy(0.25 + 0.01 * stream.standard_normal((2000, 1))) for _ in range(2))
     assert abs(cubed_cosine(q, p).item()) < 0.2
@@ -104,8 +104,9 @@ def test_float32_and_stored_float16_stay_close():
 
 
 def test_the_places_are_compared_one_by_one():
-    """Spec B5: the mean pattern of the places, the same in all images, is worth nothing place by place and
-    almost everything when images and places are one column."""
+    """The mean pattern of the places, the same in all images, is worth nothing place by place and almost
+    everything when images and places are one column
+    (docs/methods/concept_bottlenecks.md, "Concept layer")."""
     stream = np.random.default_rng(0)
     pattern = stream.standard_normal((49, 1, 1))
     clip = pattern + 0.3 * stream.standard_normal((49, 400, 1))

@@ -126,7 +126,8 @@ def one_concept(grid, pool):
 
 
 def test_raising_weak_cells_lowers_the_concept_under_softmax_pooling():
-    """The 16 lowest of 144 Gaussian cells, and as many in a block, by 0.5 (spec, B7)."""
+    """The 16 lowest of 144 Gaussian cells, and as many in a block, by 0.5
+    (docs/methods/concept_bottlenecks.md, "Region edits")."""
     stream, head, violations = np.random.default_rng(0), one_concept(12, "softmax"), {"lowest": 0, "block": 0}
     for _ in range(300):
         maps = stream.standard_normal((1, 12, 12))
@@ -215,7 +216,7 @@ def test_upsampling_at_the_circles_centres_against_scipy(kind, radius):
 
 
 def test_a_peak_lies_where_its_circle_was_drawn():
-    """Without the true centres, it is up to 12 pixels off (spec, B7)."""
+    """Without the true centres, it is up to 12 pixels off."""
     middles, worst = centres(G, 32, S, "stride"), 0.0
     for row, column in np.ndindex(G, G):
         one = np.zeros((G, G))

@@ -91,7 +91,8 @@ def test_class_heatmaps_are_the_gradient_of_the_logit_times_the_maps(pool):
 
 
 def test_the_strongest_concept_may_be_one_whose_absence_counts():
-    """Its map is drawn less the mean of all concepts in each cell, and its sign is kept (spec B7)."""
+    """Its map is drawn less the mean of all concepts in each cell, and its sign is kept
+    (docs/methods/concept_bottlenecks.md, "Concept maps as segmenters")."""
     maps = np.zeros((1, 3, 2, 2))
     maps[0, 2, 0, 1] = 8.0
     head = ConceptHead(

@@ -83,7 +83,7 @@ def test_the_clip_cutoffs_reason(planted):
 
 
 def test_contributions_and_bias_are_the_logit(data, fitted):
-    """B8.7."""
+    """docs/methods/concept_bottlenecks.md, eq. 23."""
     ids = data.split("test").ids
     layer = final_layer(fitted)
     pooled = data["features"].array("features", ids).astype(np.float64)

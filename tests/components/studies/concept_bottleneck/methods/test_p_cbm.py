@@ -70,7 +70,6 @@ def test_one_regression_per_class(planted):
 
 
 def test_a_large_lambda_predicts_the_prior(planted):
-    """C6."""
     method = replace(PUBLISHED, lambda_sparse=1e3)
     data, fitted, _ = run(planted, method)
     assert (final_layer(fitted).weight == 0).all()
@@ -79,7 +78,7 @@ def test_a_large_lambda_predicts_the_prior(planted):
 
 
 def test_a_concepts_length_does_not_count(planted):
-    """C6: texts come as unit vectors; what is left of a length goes away when concepts are standardised."""
+    """Texts come as unit vectors; what is left of a length goes away when concepts are standardised."""
     _, first, _ = run(planted, METHOD)
     _, second, _ = run(replace(planted, texts=3 * planted.texts), METHOD)
     np.testing.assert_allclose(first.tensors["last/weight"], second.tensors["last/weight"], atol=1e-3)
@@ -108,7 +107,6 @@ RESIDUAL = replace(METHOD, residual=True)
 
 
 def test_a_residual_that_is_zero_leaves_the_model(planted):
-    """C6."""
     data, fitted, found = run(planted, replace(RESIDUAL, residual_epochs=0))
     _, plain, expected = run(planted, METHOD)
     ids = data.split("test").ids
@@ -131,7 +129,7 @@ def test_both_models_are_evaluated(planted):
 
 
 def test_without_any_weight_the_prior_is_predicted(planted):
-    """C6: at the largest lambda of the path no weight is left, and the bias is the classes' log frequency."""
+    """At the largest lambda of the path no weight is left, and the bias is the classes' log frequency."""
     data, fitted, _ = run(planted, METHOD)
     path = data.tensors("path")
     assert (path["weight"][0] == 0).all()
@@ -142,7 +140,8 @@ def test_without_any_weight_the_prior_is_predicted(planted):
 
 
 def test_a_projection_does_not_depend_on_the_length_of_its_vector(planted):
-    """C6, on the concepts as the published classifier reads them, which are not standardised."""
+    """docs/methods/concept_bottlenecks.md, eq. 20: on the concepts as the published classifier reads them,
+    which are not standardised."""
     data, fitted, _ = run(planted, PUBLISHED)
     ids = data.split("test").ids
     lengths = np.linalg.norm(fitted.tensors["concept_weight"], axis=1)

@@ -143,7 +143,7 @@ def test_a_centre_crop_shows_nothing_beside_the_crop():
 
 
 def test_mean_pooling_is_lf_cbms_function_class(planted, data):
-    """B5: at the backbone's own grid, pooled concepts are the layer on the mean of the map."""
+    """At the backbone's own grid, pooled concepts are the layer on the mean of the map."""
     mean = replace(METHOD, pool="mean")
     fitted = mean.fit(planted.run(mean, "maps", "places"), SEED, silent)
     ids = data.split("test").ids

@@ -69,15 +69,15 @@ def pointing(planted, weight):
 
 
 def test_a_concepts_map_is_largest_where_the_concept_is(planted, trained):
-    """B8.9; by chance it would be so once in four. In three quarters of the cells there is nothing to agree
-    on, so a planted concept's similarity cannot be far above 0.25, and the others' is about 0."""
+    """By chance it would be so once in four. In three quarters of the cells there is nothing to agree on, so a
+    planted concept's similarity cannot be far above 0.25, and the others' is about 0."""
     assert pointing(planted, trained["weight"]) > 0.85
     assert (trained["similarity"][:PLANTED] > 0.1).all()
     assert (abs(trained["similarity"][PLANTED:]) < 0.1).all()
 
 
 def test_shuffled_places_of_clip_teach_less(planted, trained):
-    """B8.10: it counts where CLIP looked."""
+    """It counts where CLIP looked."""
     ids = planted.index.image_ids
     vectors = np.array(
         planted.columns["places"].read(ids, ["embedding"])["embedding"].to_pylist(), np.float16

@@ -54,7 +54,7 @@ def standardised(planted):
 
 
 def objective(weight, bias, lambda_sparse, concepts, labels):
-    """Spec D1, at the effective lambda of D3."""
+    """docs/methods/concept_bottlenecks.md, eq. 13, at the effective lambda of eq. 14."""
     loss = -log_softmax(concepts @ weight.T + bias, axis=1)[np.arange(len(labels)), labels].mean()
     penalty = ALPHA * np.abs(weight).sum() + (1 - ALPHA) / 2 * np.square(weight).sum()
     return loss + lambda_sparse / ALPHA * penalty

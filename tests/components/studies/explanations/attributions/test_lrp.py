@@ -58,7 +58,7 @@ def test_the_relevance_is_the_logit_where_there_are_no_biases():
 
 
 def test_most_of_the_logit_comes_back_through_real_layers(explained):
-    """The study behind the spec (F1) lost 16 % of a ResNet-18's to its biases."""
+    """A ResNet-18 lost 16 % to its biases in a trial (docs/methods/explanations.md, "lrp")."""
     model = ExplainedNetwork(explained.network)
     found = Lrp().relevance(model, model.normalised(explained.images), explained.labels).sum((1, 2, 3))
     logits = model(explained.x).max(1).values.detach()

@@ -95,7 +95,7 @@ def test_without_surrogate_values_are_those_of_painted_pictures(explained, exact
 
 
 def test_the_surrogates_values_are_near_the_exact_ones(explained, exact):
-    """The oracle of the spec (E8): the chosen mask is the best one, or as good."""
+    """Exact values of so few masks are the oracle: the chosen mask is the best one, or as good."""
     found = values_of(explained[0], "ranking")
     assert np.abs(found - exact).max() < 0.08
     assert np.abs(found - exact).mean() < 0.015
