@@ -1,11 +1,17 @@
 """The cluster path: what would hang is refused, the cluster file is Ray's, and a submitted job runs."""
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -75,41 +81,99 @@ def test_submit_needs_a_home_that_outlives_the_job(monkeypatch: pytest.MonkeyPat
             submit(Path("experiments/demo.yaml"), [], "http://127.0.0.1:1", sys.executable, wait=True)
 
 
-@pytest.fixture
-def head(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """A Ray head on this machine's loopback; gives a function that runs `ray …` with the same settings."""
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": "/tmp"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    ray = str(Path(sys.executable).parent / "ray")
+def free_ports(n: int) -> list[int]:
+    """Ports of the loopback that nothing listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
-    def run(*arguments: str, **extra: str) -> str:
+
+def started_with(folder: str) -> list[psutil.Process]:
+    """The processes that have this Ray folder in their environment: a head, and whatever it started."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("RAY_TMPDIR") == folder:
+                found.append(process)
+    return found
+
+
+class Head:
+    """A Ray head on free ports of this machine's loopback, with a folder of its own: `ray stop`, and a
+    folder that others read the address from, would meddle with the other clusters of whoever runs this."""
+
+    def __init__(self, folder: str, log: Path) -> None:
+        self.folder = folder
+        gcs, dashboard, client, agent = free_ports(4)
+        self.address, self.jobs = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
+        self.environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
+        self.environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"  # nothing is worth waiting for
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.ray = str(Path(sys.executable).parent / "ray")
+        arguments = (
+            "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}",
+            f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
+            "--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1",
+            "--num-cpus=2", "--include-dashboard=true", "--disable-usage-stats",
+        )  # fmt: skip
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [self.ray, *arguments], env=self.environment, cwd=ROOT,
+                stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self.log = log
+
+    def wait(self) -> None:
+        """Until its job server answers."""
+        deadline = time.monotonic() + 120
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            with suppress(OSError), urllib.request.urlopen(f"{self.jobs}/api/version", timeout=10):
+                return
+            time.sleep(0.2)
+
+    def run(self, *arguments: str) -> str:
+        """What `ray …` prints, with the same settings."""
         done = subprocess.run(
-            [ray, *arguments],
-            env={**environment, **extra},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+            [self.ray, *arguments], env=self.environment, cwd=ROOT,
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    start = (
-        "start",
-        "--head",
-        "--port=26379",
-        "--dashboard-port=28265",
-        "--num-cpus=2",
-        "--node-ip-address=127.0.0.1",
-    )
-    run(*start, "--include-dashboard=true", "--disable-usage-stats")
-    yield run
-    run("stop", "--force")
+    def stop(self) -> None:
+        """Ends it and what it started, each by its process id."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(60)
+        deadline = time.monotonic() + 60
+        while left := started_with(self.folder):
+            assert time.monotonic() < deadline, left
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=5)
+        self.process.wait()
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[Head]:
+    # paths of sockets are short: not in `tmp_path`
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = Head(folder, tmp_path / "head.log")
+        try:
+            head.wait()
+            yield head
+        finally:
+            head.stop()
 
 
 @pytest.mark.slow
 def test_a_submitted_job_fills_the_results_store(
-    head: Callable[..., str], birds: Path, tmp_path: Path, shell: Shell
+    head: Head, birds: Path, tmp_path: Path, shell: Shell
 ) -> None:
     overrides = [
         "--set", f"datasets.0.root={birds}", "--set", "seeds=[0]", "--set", "methods.1.recipe.epochs=1",
@@ -117,8 +181,8 @@ def test_a_submitted_job_fills_the_results_store(
         "--set", "methods.1.k_top=5", "--set", "methods.1.tau_min_pixels=256", "--set", "methods.1.lambda_concept=0",
         "--set", "methods.2.tau_iou=0.8", "--set", "methods.2.lambda_concept=0", "--set", "methods.2.tau_min_pixels=256",
     ]  # fmt: skip
-    log = head(
-        "job", "submit", "--address", "http://127.0.0.1:28265", "--working-dir", ".",
+    log = head.run(
+        "job", "submit", "--address", head.jobs, "--working-dir", ".",
         "--runtime-env-json", f'{{"env_vars": {{"CONCEPTGRID_HOME": "{shell.home}"}}}}',
         "--", sys.executable, "-m", "grid", "run", "experiments/demo.yaml", *overrides,
     )  # fmt: skip
@@ -133,9 +197,7 @@ def test_a_submitted_job_fills_the_results_store(
 
     # our own submit passes the commit along, and finds nothing left to do
     shell.environment["RAY_AUTH_MODE"] = "disabled"  # as the head has it
-    again = shell.run(
-        "grid", "submit", "experiments/demo.yaml", "--address", "http://127.0.0.1:28265", *overrides
-    )  # fmt: skip
+    again = shell.run("grid", "submit", "experiments/demo.yaml", "--address", head.jobs, *overrides)
     assert "nothing to run" in again
 
     # without a home, the job refuses before any work
