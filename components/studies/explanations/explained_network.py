@@ -14,8 +14,9 @@ PASSES_AT_ONCE = 64  # bounds the memory of attributions that need many passes f
 
 
 class ExplainedNetwork(nn.Module):
-    """Normalised pixels float32 (B, 3, S, S) to logits (B, C), by the network's own parts. Its pooling is a
-    module where the network's is the function `mean_pool`, so that LRP has a rule for it."""
+    """Normalised pixels (B, 3, S, S), float32 as the network's statistics are, to logits (B, C), by the
+    network's own parts. Its pooling is a module where the network's is the function `mean_pool`, so that LRP
+    has a rule for it."""
 
     mean: Tensor
     std: Tensor
@@ -34,7 +35,8 @@ class ExplainedNetwork(nn.Module):
 
     def normalised(self, images: NDArray[np.uint8]) -> Tensor:
         """Images uint8 (B, S, S, 3) as the trunk takes them, on the network's device."""
-        return (to_pixels(images, str(self.mean.device)).float() / 255 - self.mean) / self.std
+        pixels = to_pixels(images, str(self.mean.device)).to(self.mean.dtype)
+        return (pixels / 255 - self.mean) / self.std
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.pool(self.trunk(x)))
