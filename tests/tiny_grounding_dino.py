@@ -3,6 +3,9 @@
 import string
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 WORDS = (
     *(
         "a",
@@ -22,6 +25,10 @@ WORDS = (
     *("yellow", "crest", "long", "tail", "striped", "cat"),
 )
 MAX_TEXT_LENGTH = 32
+SHORTEST, LONGEST = 64, 96
+THRESHOLD = 0.78  # random weights: some queries of most pairs are above, some are not
+CONCEPTS = ("red wing", "beak", "White-breasted bird", "the st. bernard", "red", "a red wing", "water.")
+STREAM = np.random.default_rng(0)
 
 
 def bert_vocabulary() -> dict[str, int]:
@@ -91,3 +98,8 @@ def write_grounding_dino(folder: Path, seed: int = 0) -> Path:
         folder
     )
     return folder
+
+
+def noise(height: int, width: int) -> NDArray[np.uint8]:
+    """A picture of noise, another at every call."""
+    return STREAM.integers(0, 256, (height, width, 3), dtype=np.uint8)
