@@ -140,16 +140,24 @@ def test_a_checkpoint_of_a_video_model_gives_its_model_of_images(tmp_path):
     report = by_hand.load_state_dict(
         {n: v for n, v in saved.items() if n in by_hand.state_dict()}, strict=False
     )
-    assert {name for name in report.missing_keys if "positional_embedding" not in name} == set()
+    assert report.missing_keys == []
     assert len(saved) > len(by_hand.state_dict()), "the memory of videos is not part of it"
-    pixels = torch.from_numpy(STREAM.normal(size=(1, 3, small_sam.SIDE, small_sam.SIDE))).float()
-    boxes = torch.tensor([[[10.0, 20.0, 60.0, 50.0]]])
+    loaded = model.state_dict()
+    assert loaded.keys() == by_hand.state_dict().keys()
+    assert all(torch.equal(loaded[name], value) for name, value in by_hand.state_dict().items())
+    # Equal weights, but a loaded file's lie in memory as they lie in the file, and kernels for some processors
+    # add up in another order where memory does not begin at a multiple of 64 bytes. So: in float64, and by
+    # the largest logit, since small ones are differences of large terms.
+    pixels = torch.from_numpy(STREAM.normal(size=(1, 3, small_sam.SIDE, small_sam.SIDE)))
+    boxes = torch.tensor([[[10.0, 20.0, 60.0, 50.0]]], dtype=torch.float64)
     with torch.inference_mode():
         ours, theirs = (
-            m(pixel_values=pixels, input_boxes=boxes, multimask_output=False).pred_masks
+            m.double()(pixel_values=pixels, input_boxes=boxes, multimask_output=False).pred_masks
             for m in (model, by_hand)
         )
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert ours.dtype == torch.float64
+    atol = 2**6 * torch.finfo(torch.float64).eps * float(theirs.abs().max())
+    torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
     assert processor.image_processor.size["height"] == processor.target_size == small_sam.SIDE
 
 
