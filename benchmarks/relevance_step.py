@@ -28,7 +28,7 @@ GIB = 2**20  # of ru_maxrss, in KiB
 
 
 def loss_of(masks: "torch.Tensor") -> "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]":
-    """CFT's with its own weights, in the form of its code (means over all pixels; spec B6), for masks
+    """CFT's with its own weights, by the code's form of docs/methods/guided_fine_tuning.md, eq. 18, for masks
     (B, S, S); logarithms of what is clamped to [1e-6, 1 - 1e-6]."""
     from torch.nn.functional import cross_entropy
 

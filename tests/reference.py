@@ -49,7 +49,8 @@ class Detected:
 
 
 def detected_groups(found: Sequence[Detected], rules: Any) -> list[list[int]]:
-    """The bag of one image by A4 steps 1 and 4-5: positions that stay, each before those it stands for."""
+    """The bag of one image by steps 1 and 3-5 of docs/methods/seg_mil.md, "Which segments are in a bag":
+    positions that stay, each before those it stands for."""
     best_first = sorted(range(len(found)), key=lambda i: -found[i].score)
     taken: dict[int, int] = {}
     order = []
@@ -75,7 +76,9 @@ def detected_groups(found: Sequence[Detected], rules: Any) -> list[list[int]]:
 
 
 def bag(masks: Array, vectors: Array, image: Array, texts: Array, rules: Any) -> list[Member]:
-    """One bag by the spec of SEG-MIL-CBM, A4: masks (S, H, W), unit vectors (S, D), (D,) and (K, D)."""
+    """One bag by docs/methods/seg_mil.md, "Which segments are in a bag".
+
+    Masks (S, H, W); unit vectors (S, D), (D,) and (K, D)."""
     concepts = [math.fsum(image * text) for text in texts.astype(float)]
     best_first = sorted(range(len(texts)), key=lambda k: (-concepts[k], k))[: rules.k_top]
     members = []

@@ -1,4 +1,6 @@
-"""The accuracies on each of the sets that a data set is tested on (spec of CFT, B12).
+"""The accuracies on each of the sets that a data set is tested on.
+
+The protocols are those of docs/methods/guided_fine_tuning.md, "Shifted sets".
 
 n images, C classes, P = 2 protocols: among all classes, and among those that occur in the image's set.
 """

@@ -1,7 +1,8 @@
 """Accuracy where the network knows more classes than the set it is tested on, and an image may be several.
 
-n images, C classes. Both protocols of the sets made for ImageNet's classifiers (spec of CFT, B12): among all
-classes, and among those that occur in the set, as ImageNet-A, -R and ObjectNet are defined.
+n images, C classes. Both protocols of the sets made for ImageNet's classifiers
+(docs/methods/guided_fine_tuning.md, "Shifted sets"): among all classes, and among those that occur in the
+set, as ImageNet-A, -R and ObjectNet are defined.
 """
 
 import numpy as np

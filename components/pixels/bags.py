@@ -29,7 +29,7 @@ class BoxRules:
 
 @dataclass(frozen=True)
 class BagRules:
-    """The thresholds, in the order in which they act (spec of SEG-MIL-CBM, A4 steps 1 and 4-5).
+    """The thresholds, in the order in which they act: docs/methods/seg_mil.md, "Which segments are in a bag".
 
     k_top: concepts an image keeps; boxes: of segments that a detector found;
     tau_min_pixels: least area; rho_max: largest share of the image;
@@ -108,7 +108,7 @@ def build_bags(
     segments: the column of a segment stage; segment_embeddings: of `clip_segments`;
     images (n, E), texts (K, E): CLIP embeddings. A segment that a detector found has the concept that was
     asked for, and the detector's score. Any other has the arg max over the image's `k_top` concepts of the
-    cosine, and that cosine as its score (design, section 4).
+    cosine, and that cosine as its score (step 2 of docs/methods/seg_mil.md, "Which segments are in a bag").
     """
     table = segments.read(ids, ["height", "width", "counts", "area"])
     sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1)

@@ -12,8 +12,8 @@ from components.pixels import masks
 MARGIN = 0.1  # of the box's sides, on each side
 GREY = 128
 
-# image_mean: the image's mean colour (spec of SEG-MIL-CBM, A4 step 6), which tells every segment something
-# of its surroundings; grey: the same for all images
+# image_mean: the image's mean colour, which tells every segment something of its surroundings; grey: the same
+# for all images (docs/methods/seg_mil.md, "From a segment to a vector")
 Outside = Literal["image_mean", "grey"]
 
 

@@ -22,8 +22,8 @@ from components.stages.base.segment_stage import SegmentStage
 class BackboneSegments(NetworkStage):
     """`features`: per segment, in the order of `segments`, float32 (F,).
 
-    encode: `crop`, one pass per segment over its crop (spec of SEG-MIL-CBM, A4 step 6); `pool`, one pass
-    per image, the mean of the feature map under the mask: about S times cheaper.
+    encode: `crop`, one pass per segment over its crop; `pool`, one pass per image, the mean of the feature
+    map under the mask: about S times cheaper (docs/methods/seg_mil.md, "From a segment to a vector").
     image_size, frame: the square that images become for `pool`, its side in pixels; crops are squashed;
     outside: what is beside the segment in its crop.
     """

@@ -23,7 +23,8 @@ class Boxes(ColumnStage):
     vocabulary; `rank` int64, the concept's place among the image's concepts by CLIP, 0 the first.
 
     Every box above the detector's own low threshold is kept, of the `k_top_stored` concepts that CLIP
-    ranks first: thresholds and a smaller k_top are choices at read time (design, section 4).
+    ranks first: thresholds and a smaller k_top are choices at read time, see
+    docs/methods/seg_mil.md, "Which segments are in a bag".
     """
 
     detector: Detector

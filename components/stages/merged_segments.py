@@ -20,7 +20,8 @@ OF_A_DETECTOR = {"concept": pa.int64(), "score": pa.float32(), "rank": pa.int64(
 @dataclass(frozen=True, kw_only=True)
 class MergedSegments(SegmentStage):
     """The unions of segments that overlap more than `tau_iou`, best score first; of a detector's segments
-    also `concept`, `score`, `rank` of the best one (spec of SEG-MIL-CBM, A4 step 4).
+    also `concept`, `score`, `rank` of the best one. It is step 4 of
+    docs/methods/seg_mil.md, "Which segments are in a bag".
 
     Segments that the thresholds refuse are left out before. The score is the detector's; of segmenters
     without one the predicted IoU, else the area. A union that would cover more than `rho_max` of the image is

@@ -1,4 +1,6 @@
-"""What holds of every segmenter, whatever files there are (spec of SEG-MIL-CBM, A9.7 and A9.8)."""
+"""What holds of every segmenter, whatever files there are (properties 7 and 8 of
+docs/methods/seg_mil.md, "Checked properties").
+"""
 
 import dataclasses
 import shutil

@@ -1,4 +1,6 @@
-"""AttnLRP (Achtibat et al., ICML 2024) as a function of the parameters (spec of CFT, B4 iii).
+"""AttnLRP (Achtibat et al., ICML 2024) as a function of the parameters.
+
+The rules are those of docs/methods/guided_fine_tuning.md, eqs. 7-11.
 
 The signal g, whose product with an activation is its relevance, goes from the logit to the tokens by rules
 written out over what the unmodified forward pass has computed. So the derivative of the map with respect to

@@ -21,8 +21,9 @@ def class_gradients(
 def gradient_rollout(
     vit: ExplicitVit, pixels: Tensor, classes: Tensor, differentiable: bool
 ) -> RelevanceOutput:
-    """GAE of Chefer et al. (ICCV 2021) as RobustViT and CFT run it (spec of CFT, B4 ii): with A_l the
-    attention of block l and G_l the gradient of the class's logit with respect to it,
+    """GAE of Chefer et al. (ICCV 2021) as RobustViT and CFT run it
+    (docs/methods/guided_fine_tuning.md, eqs. 4-6): with A_l the attention of block l and G_l the gradient of
+    the class's logit with respect to it,
 
         E_l = mean over heads of max(0, G_l A_l),   R <- R + E_l R from the first block to the last,
 

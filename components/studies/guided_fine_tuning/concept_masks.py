@@ -1,5 +1,5 @@
 """The masks of concepts in an image, from stored segments, and which concepts of a class are worth using
-(spec of CFT, B2 and B3). No model runs here: all of it is decided at read time.
+(docs/methods/guided_fine_tuning.md, eqs. 1-3). No model runs here: all of it is decided at read time.
 
 n images, L classes, K concepts of the vocabulary, H W pixels of an image.
 """

@@ -87,7 +87,8 @@ def _top_accuracy(data: Data, split: str, rankings: Rankings, selection: str) ->
 def _relevance_metrics(method: FineTuningKnobs, network: Network, data: Data, selection: str) -> list[Metric]:
     """Of the maps of the predicted classes in the sample `explained`, where there are masks of objects: see
     `segmentation_metrics` and `object_pointing_metrics`. Where images are there for their masks alone, it is
-    drawn from these, and they are squashed, as the protocol has it (B12)."""
+    drawn from these, and they are squashed, as the protocol has it
+    (docs/methods/guided_fine_tuning.md, "Relevance on the object")."""
     index, frame = data.index, method.frame
     if isinstance(index, ShiftedIndex):
         index, frame = index.masked(), "squash"

@@ -1,5 +1,5 @@
 """What the methods share that fine-tune a trained network on few images and look at masks (CFT, arXiv
-2603.08309, and what it is compared with). Defaults and choices: its spec, part B.
+2603.08309, and what it is compared with). Equations, defaults, choices: docs/methods/guided_fine_tuning.md.
 """
 
 from collections.abc import Sequence

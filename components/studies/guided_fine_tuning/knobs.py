@@ -45,7 +45,7 @@ class FineTuningKnobs(Method):
     masks; min_occurrence, min_coverage, checked_per_class: concepts of a class that are kept, see
     `check_concepts`, on that many of its training images, the same in every trial;
     dilation: of masks; resize: to what images are squashed before a crop of 224 is cut, mirrored at random;
-    epochs, batch_size, learning_rate, weight_decay: AdamW (B8);
+    epochs, batch_size, learning_rate, weight_decay: AdamW;
     relevance, signed: the map, see `unit_maps`; explained: on which images maps are judged.
     """
 

@@ -1,4 +1,6 @@
-"""Fine-tuning of a trained network on few images, guided by masks (spec of CFT, B7 and B8).
+"""Fine-tuning of a trained network on few images, guided by masks.
+
+It is described in docs/methods/guided_fine_tuning.md, "Training".
 
 B images, S pixels a side, C classes. Everything is computed in float32 and, as the maps are, in evaluation
 mode: without dropout.

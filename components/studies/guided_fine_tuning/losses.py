@@ -1,4 +1,4 @@
-"""Losses that pull a network's evidence into a mask (spec of CFT, B6 and B11).
+"""Losses that pull a network's evidence into a mask (docs/methods/guided_fine_tuning.md, eqs. 15-24).
 
 B images, S pixels (or patches) a side, C classes. maps (B, S, S) in [0, 1]; masks (B, S, S), bool or 0 and 1.
 All are computed in float32 at least, whatever autocast says.

@@ -1,4 +1,6 @@
-"""The masks that fine-tuning pulls a network's evidence into, and its controls (spec of CFT, B3, B11, B15).
+"""The masks that fine-tuning pulls a network's evidence into, and its controls.
+
+They are described in docs/methods/guided_fine_tuning.md, "Masks" and "Controls".
 
 S pixels a side of the square that images are resized to before they are cropped.
 """

@@ -1,4 +1,7 @@
-"""Raw relevance made a map in [0, 1] (spec of CFT, B5). B images, g cells and S pixels a side."""
+"""Raw relevance made a map in [0, 1] (docs/methods/guided_fine_tuning.md, eq. 14).
+
+B images, g cells and S pixels a side.
+"""
 
 from torch import Tensor
 from torch.nn.functional import interpolate

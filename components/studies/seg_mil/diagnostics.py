@@ -15,24 +15,25 @@ from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, Obje
 from components.studies.seg_mil.targets import best_constant_cosine, concept_cosine
 
 Floats = NDArray[np.floating]
-CONCENTRATED = 0.99  # attention above which one segment decides alone (A9.5)
-MOST_FALLBACK = 0.1  # share of bags above which the segments have failed (A9.7)
+CONCENTRATED = 0.99  # attention above which one segment decides alone
+MOST_FALLBACK = 0.1  # share of bags above which the segments have failed
 
 
 def diagnostics(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, split: str) -> list[Metric]:
-    """Attention is that of the predicted class; in the reasons, `deciding_attention`.
+    """Attention is that of the predicted class; in the reasons, `deciding_attention`. The numbers are those
+    of docs/methods/seg_mil.md, "Diagnostics", and docs/methods/seg_mil.md, "Attention on the object".
 
-    concept_cosine, and above what a constant vector reaches (A6); attention_entropy in nats;
-    attention_concentrated: share of bags with an attention above CONCENTRATED (A9.5); whole_image_fallback:
-    share of bags (A9.7), also by group; whole_image_fallback_too_often: 1 where that is above MOST_FALLBACK,
-    so that results tell little of segments, else 0, as with `segmenter: whole_image`, which asks for it;
+    concept_cosine, and above what a constant vector reaches; attention_entropy in nats;
+    attention_concentrated: share of bags with an attention above CONCENTRATED; whole_image_fallback: share of
+    bags, also by group; whole_image_fallback_too_often: 1 where that is above MOST_FALLBACK, so that results
+    tell little of segments, else 0, as with `segmenter: whole_image`, which asks for it;
     segments_per_bag.
     On data sets with masks, over the images that have one, each also by group: attention_on_object, the share
     of attention that lies on the object (a segment that is half on it counts half); _by_area, what an
-    attention in proportion to areas would have; _excess, the difference (A9.9); object_covered, the share of
-    the object in segments that lie mostly on it; object_best_iou, of one segment; and object_mask, the share
-    of images that have one. Over the wrong ones among these: failures_missed, _elsewhere, _concepts, the
-    share with that reason, of `objects`.
+    attention in proportion to areas would have; _excess, the difference; object_covered, the share of the
+    object in segments that lie mostly on it; object_best_iou, of one segment; and object_mask, the share of
+    images that have one. Over the wrong ones among these: failures_missed, _elsewhere, _concepts, the share
+    with that reason, of `objects`.
     """
     logits, output = run_head(head, bags)
     targets = head.targets(bags.similarities)

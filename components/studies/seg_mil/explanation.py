@@ -83,7 +83,7 @@ def deciding_attention(output: MilOutput, predicted: Tensor, rival: Tensor) -> N
 
 def evidence_maps(evidence: Floats, masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Where the evidence (S, C) of segments with these masks (S, H, W) lies: at each pixel the mean of the
-    evidence of the segments that have it, 0 where none has (A5); (C, H, W)."""
+    evidence of the segments that have it, 0 where none has (docs/methods/seg_mil.md, eq. 24); (C, H, W)."""
     count = np.maximum(masks.sum(axis=0), 1)
     return np.tensordot(evidence.T.astype(np.float64), masks, axes=1) / count
 

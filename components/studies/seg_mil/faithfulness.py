@@ -1,5 +1,7 @@
-"""Whether the segments that a head calls its evidence are: deletion and insertion, segment by segment
-(spec of SEG-MIL-CBM, A8; the curves are those of Petsiuk et al. 2018, with segments for pixels).
+"""Whether the segments that a head calls its evidence are: deletion and insertion, segment by segment.
+
+It is defined in docs/methods/seg_mil.md, "Faithfulness"; the curves are those of Petsiuk et al. 2018, with
+segments for pixels.
 
 n bags, N segments of the longest, C classes; k segments are deleted or inserted.
 """
@@ -82,7 +84,7 @@ def faithfulness(head: MilHead, bags: BagTensors, split: str) -> list[Metric]:
 
 def ranking(evidence: Tensor, valid: Tensor) -> Tensor:
     """S_i = max(0, C_i) of the evidence C (n, N) for the predicted class; |C_i| in bags where none is above 0
-    (A8)."""
+    (docs/methods/seg_mil.md, eq. 21)."""
     positive = ((evidence > 0) & valid).any(dim=1, keepdim=True)
     return torch.where(positive, evidence.clamp_min(0), evidence.abs())
 

@@ -33,7 +33,7 @@ class MilOutput:
 
 
 class MilHead(nn.Module):
-    """h = the scaled features; z_i = W_c h_i + b_c; then one of the two heads (spec of SEG-MIL-CBM, A5).
+    """h = the scaled features; z_i = W_c h_i + b_c (docs/methods/seg_mil.md, eqs. 1-2); then one head of two.
 
     scaling: `zscore` by `mean` and `std` (D,), those of the training segments' features; `layer_norm` over
     the features of each segment, without weights of its own; `none`.

@@ -8,8 +8,8 @@ from components.studies.seg_mil.head import MilHead, MilOutput, largest
 
 
 class MilV1(MilHead):
-    """logits = W s + b of the pooled concepts s = sum_i alpha_i z_i (spec of SEG-MIL-CBM, A5, v1). So a
-    segment's evidence is alpha_i W z_i, and b is the offset.
+    """logits = W s + b of the pooled concepts s = sum_i alpha_i z_i (docs/methods/seg_mil.md, eqs. 9-12). So
+    a segment's evidence is alpha_i W z_i, and b is the offset.
 
     Maximum pooling takes each concept where it is largest, s_k = max_i z_ik: a segment's evidence is that of
     the concepts taken from it, so the logit is still the sum of evidence and offset, but the evidence is not

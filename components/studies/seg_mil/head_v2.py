@@ -8,8 +8,8 @@ from components.studies.seg_mil.head import MilHead, MilOutput, largest, of_clas
 
 
 class MilV2(MilHead):
-    """logit_y = sum_i alpha_iy eta_i (w_y z_i + b_y) (spec of SEG-MIL-CBM, A5, v2). So a segment's evidence
-    is alpha_iy eta_i w_y z_i, and the offset sum_i alpha_iy eta_i b_y.
+    """logit_y = sum_i alpha_iy eta_i (w_y z_i + b_y) (docs/methods/seg_mil.md, eqs. 3-8). So a segment's
+    evidence is alpha_iy eta_i w_y z_i, and the offset sum_i alpha_iy eta_i b_y.
 
     eta_i = max(area_i, area_floor)^-area_exponent, rescaled to a mean of 1 over the bag's valid segments: the
     smaller, the heavier. Maximum pooling puts all of alpha_iy on the segment with the largest

@@ -38,8 +38,8 @@ def new_head(method: SegMilKnobs, data: Data, train: BagTensors, seed: int) -> M
 
 
 def rescale(head: MilHead, train: BagTensors) -> None:
-    """Gives the head the moments of the training bags' features as they are now (A5: z-scores of the frozen
-    h), where a warm-up has moved them; what it says of any bag stays the same."""
+    """Gives the head the moments of the training bags' features as they are now, where a warm-up has moved
+    them; what it says of any bag stays the same (docs/methods/seg_mil.md, eq. 19)."""
     head.rescale(*_moments(train.features[train.valid]))
 
 

@@ -24,22 +24,25 @@ class SegMilKnobs(Method):
 
     clip, vocabulary, template: which concepts, and how CLIP reads them;
     segmenter, k_top, box_threshold, boxes_per_concept (of a prompted segmenter), tau_min_pixels, rho_max,
-    tau_iou, merge, bag_size: which segments are in a bag (A4); `merge: union` makes new masks, so there the
-    thresholds are part of a stage and not only of the trial;
+    tau_iou, merge, bag_size: see docs/methods/seg_mil.md, "Which segments are in a bag"; `merge: union` makes
+    new masks, so there the thresholds are part of a stage and not only of the trial;
     backbone, recipe, encode: the features h of a segment; without recipe, the backbone's checkpoint as
     it is, else trained by ERM with the trial's seed and then frozen; outside: what a segment's crop shows
     beside it;
     warmup_epochs, warmup_learning_rate, warmup_batch_size (images): the backbone is trained on with the
-    head, on the crops of the bags, and then frozen, and its features standardised anew (A7); 0, because the
-    recipe stands in its place, whose features all trials share, while a warm-up is paid by each;
-    head, pooling, feature_scaling, attention_temperature, attention_hidden: A5; area_exponent, area_floor:
-    gamma and r_min, of v2 alone, v1 has no area weights; segment_dropout: the share of segments that each
-    training step does without (an ablation, A7);
-    target, target_temperature, lambda_concept: the losses (A6); lambda_background: weight of the attention
-    on background, a mean over training bags (and in v2 over classes): on segments whose concept is in
+    head, on the crops of the bags, and then frozen, and its features standardised anew
+    (docs/methods/seg_mil.md, "Warm-up"); 0, because the recipe stands in its place, whose features all trials
+    share, while a warm-up is paid by each;
+    head, pooling, feature_scaling, attention_temperature, attention_hidden: of docs/methods/seg_mil.md,
+    eqs. 1-12; area_exponent, area_floor: gamma and r_min of docs/methods/seg_mil.md, eq. 5, of v2 alone, v1
+    has no area weights; segment_dropout: the share of segments that each training step does without, an
+    ablation;
+    target, target_temperature, lambda_concept: docs/methods/seg_mil.md, eqs. 13-17; lambda_background: weight
+    of docs/methods/seg_mil.md, eq. 18, the attention on background, a mean over training bags (and in v2 over
+    classes): on segments whose concept is in
     background_vocabulary, a part of the vocabulary, or, with `masks`, by the share of each segment
     outside the object's true mask, which the card must have;
-    epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay, on frozen features (A7).
+    epochs, learning_rate, weight_decay, batch_size: Adam with cosine decay, on frozen features.
     """
 
     clip: Clip = Clip()

@@ -34,7 +34,8 @@ class ObjectOverlap:
         return (attention * self.on_object).sum(axis=1)
 
     def expected(self, areas: Floats) -> NDArray[np.float64]:
-        """The same of an attention in proportion to the segments' areas (n, N), 0 where invalid (A9.9)."""
+        """The same of an attention in proportion to the segments' areas (n, N), 0 where invalid
+        (docs/methods/seg_mil.md, eq. 20)."""
         return self.attended(areas / areas.sum(axis=1, keepdims=True))
 
     def reasons(self, attention: Floats, areas: Floats) -> list[str]:

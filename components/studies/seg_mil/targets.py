@@ -8,7 +8,7 @@ class ConceptTargets(nn.Module):
     """Targets q (B, N, K) from CLIP cosines (B, N, K).
 
     `softmax` over concepts at `temperature`; `zscore`: each concept's cosine, standardised by its `mean`
-    and `std` (K,) over the training segments (A6).
+    and `std` (K,) over the training segments (docs/methods/seg_mil.md, eqs. 13-14).
     """
 
     mean: Tensor
@@ -29,7 +29,8 @@ class ConceptTargets(nn.Module):
 
 
 def concept_cosine(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Mean over valid segments of cos(z_i, q_i), in [-1, 1]; L_concept is its negative (A6)."""
+    """Mean over valid segments of cos(z_i, q_i), in [-1, 1]; L_concept is its negative
+    (docs/methods/seg_mil.md, eq. 17)."""
     cosines = nn.functional.cosine_similarity(concepts, targets, dim=-1)
     return torch.where(valid, cosines, 0.0).sum() / valid.sum()
 
@@ -37,7 +38,7 @@ def concept_cosine(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 def best_constant_cosine(targets: Tensor, valid: Tensor) -> Tensor:
     """The mean cosine that one constant vector can reach: the length of the targets' mean direction.
 
-    The concept loss has taught something only above this (A6, the trivial-solution hazard).
+    The concept loss has taught something only above this (docs/methods/seg_mil.md, eq. 15).
     """
     units = nn.functional.normalize(targets[valid], dim=-1)
     return units.mean(dim=0).norm()

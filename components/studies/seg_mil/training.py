@@ -62,8 +62,9 @@ def bag_loss(
     features: Tensor,
     dropout: np.random.Generator,
 ) -> Tensor:
-    """L = L_cls + lambda_concept L_concept (A6) + lambda_background L_background of these rows of the bags,
-    features (B, N, D), on the features' device. Segments that drop out are in no part of it.
+    """L = L_cls + lambda_concept L_concept + lambda_background L_background (docs/methods/seg_mil.md, eq. 16)
+    of these rows of the bags, features (B, N, D), on the features' device. Segments that drop out are in no
+    part of it.
 
     L_background is the attention on background, averaged over bags and, in v2, over classes: where it is
     that of the true class alone, the other classes go on looking there, and decide by it.

@@ -34,8 +34,9 @@ def warm_up(
     method: SegMilKnobs, data: Data, head: MilHead, train: BagTensors, seed: int, report: Report
 ) -> Network:
     """The backbone, frozen, after `warmup_epochs` with the head, which is trained in place: Adam at constant
-    rates, `warmup_learning_rate` for the backbone and `learning_rate` for the head (A7). The crops of half of
-    the images, at random in each epoch, are mirrored. In float32, on the GPU if this process was given one.
+    rates, `warmup_learning_rate` for the backbone and `learning_rate` for the head
+    (docs/methods/seg_mil.md, "Warm-up"). The crops of half of the images, at random in each epoch, are
+    mirrored. In float32, on the GPU if this process was given one.
 
     Raises FloatingPointError with the step when the loss stops being finite.
     """

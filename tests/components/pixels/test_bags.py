@@ -89,7 +89,7 @@ def check(bags, expected):
         pixel_frame=st.sampled_from(["224", "native"]),
     ),
 )
-def test_bags_against_the_specification(tmp_path_factory, seed, counts, chosen):
+def test_bags_against_the_slow_reference(tmp_path_factory, seed, counts, chosen):
     world = World(tmp_path_factory.mktemp("bags"), seed, counts)
     check(world.bags(chosen), world.expected(chosen))
 

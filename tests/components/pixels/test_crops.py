@@ -9,7 +9,7 @@ from components.pixels.crops import segment_crops, stored_masks
 from tests import reference
 from tests.world import segment_columns
 
-MARGIN = 0.1  # spec of SEG-MIL-CBM, A4 step 6
+MARGIN = 0.1  # docs/methods/seg_mil.md, "From a segment to a vector"
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 

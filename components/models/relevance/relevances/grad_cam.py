@@ -18,7 +18,7 @@ class GradCam(Relevance):
     token.
 
     For convolutional networks, ConvNeXt among them, it stands in for what CFT's paper names without saying
-    how it is computed, feature maps combined with LRP's scores (spec of CFT, B4).
+    how it is computed, feature maps combined with LRP's scores (docs/methods/guided_fine_tuning.md, eq. 13).
     """
 
     def check(self, network: "Network") -> None:

@@ -19,8 +19,8 @@ class GroundingDinoKnobs(Detector):
     the concepts of one prompt change each other's scores: "a. b. c." holds as many as the text limit lets in,
     and a box's score for a concept is the largest over that concept's tokens; a prompt with room for one
     concept only is asked as if alone.
-    stored_threshold: boxes scored above are kept, to be filtered at read time; 0.2 is the lowest that the
-    method spec sweeps (A4), and a mask is made of each box that is kept.
+    stored_threshold: boxes scored above are kept, to be filtered at read time; 0.2 is the lowest threshold
+    worth a try (docs/methods/seg_mil.md, "Knobs"), and a mask is made of each box that is kept.
     shortest_edge, longest_edge: in pixels: an image is resized, aspect kept, to the one unless that exceeds
     the other. All are padded to one square of longest_edge, so that a result does not depend on the batch.
     """

@@ -1,4 +1,4 @@
-"""Grounded SAM: GroundingDINO's boxes of concepts, SAM's mask of each box (spec of SEG-MIL-CBM, A4)."""
+"""Grounded SAM: GroundingDINO's boxes of concepts, SAM's mask of each box (docs/methods/seg_mil.md)."""
 
 from dataclasses import dataclass
 

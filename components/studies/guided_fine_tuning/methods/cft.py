@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Cft(FineTuned):
     """lambda_align, lambda_concept, lambda_nc, region_norm: the loss on maps of the labels' classes, see
-    `concept_alignment`; the paper divides by regions, the code, whose weights these are, by the image (B6);
+    `concept_alignment`; the paper divides by regions, the code, whose weights these are, by the image
+    (docs/methods/guided_fine_tuning.md, eqs. 16-18);
     loss_resolution: of the image, as in the code, or of its patches, as in the paper: a patch is in the mask
     if half of it is.
     """

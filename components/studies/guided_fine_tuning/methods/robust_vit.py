@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class RobustVit(FineTuned):
     """lambda_relevance, lambda_foreground, lambda_background: the loss on maps of the labels' classes, see
-    `squared_alignment`; defaults of its code (spec of CFT, B11)."""
+    `squared_alignment`; defaults of its code (docs/methods/guided_fine_tuning.md, "Knobs")."""
 
     masks: MaskSource = "object"
     lambda_relevance: Annotated[float, Ge(0)] = 0.8

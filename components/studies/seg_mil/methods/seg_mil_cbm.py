@@ -1,7 +1,7 @@
 """SEG-MIL-CBM (arXiv 2510.04180): segments as instances of a bag, pooled by attention over concepts.
 
-Head v1 pools concept vectors, head v2 class evidence. Equations and defaults: spec A4-A7; where the paper is
-silent the defaults are the spec's own choices.
+Head v1 pools concept vectors, head v2 class evidence. Equations, and where each default comes from:
+docs/methods/seg_mil.md.
 """
 
 from collections.abc import Sequence

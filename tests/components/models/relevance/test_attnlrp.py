@@ -95,7 +95,8 @@ def test_without_biases_the_constant_attention_conserves_the_logit(form):
 
 
 def test_the_derivative_through_changed_autograd_is_another():
-    """Why the rules are written out (spec of CFT, B4 iii): the map is the same, its gradient is not."""
+    """Why the rules are written out (docs/methods/guided_fine_tuning.md, "AttnLRP"): the map is the same, its
+    gradient is not."""
     network, pixels = random_vit(), random_pixels()
     weights = torch.linspace(-1, 1, 48, dtype=torch.float64).view(3, 4, 4)
     parameter = timm_of(network).blocks[1].mlp.fc1.weight

@@ -42,7 +42,7 @@ def patches(row, network):
 
 
 def rolled_out(logits, maps, classes, second_order=False):
-    """R - 1 (B, T, T): spec of CFT, B4 (ii), word for word."""
+    """R - 1 (B, T, T): docs/methods/guided_fine_tuning.md, eqs. 4-5, step by step."""
     score = logits[torch.arange(len(classes)), classes].sum()
     identity = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype).expand(len(classes), -1, -1)
     r = identity
@@ -119,7 +119,8 @@ def test_it_is_never_negative_and_0_without_gradients(form):
 
 @pytest.mark.parametrize("form", ["class_token", "registers", "mean_then_norm", "small_vit"])
 def test_which_parameters_the_map_trains(form):
-    """Spec of CFT, B7: constant gradients leave all after the last attention map exactly alone."""
+    """Constant gradients leave all after the last attention map exactly alone (property 3 of
+    docs/methods/guided_fine_tuning.md, "Checked properties")."""
     network, pixels = random_vit(form), random_pixels()
     constant = gradients_of(Gae().maps(network, pixels, CLASSES).raw.square().sum(), network)
     last = "blocks.2."

@@ -101,7 +101,7 @@ def test_without_alignment_the_classes_stay(data):
 
 @pytest.mark.parametrize("kind", GUIDED)
 def test_guidance_reaches_the_parameters(kind):
-    """The spec warns of regularisers that have no gradient (B11)."""
+    """In RobustViT's scripts the regularisers have none (docs/methods/guided_fine_tuning.md, "GradMask")."""
     network = random_vit("class_token", dtype=torch.float32)
     pixels, labels = random_pixels(3).float(), torch.tensor([0, 1, 2])
     masks = (torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.4).float()

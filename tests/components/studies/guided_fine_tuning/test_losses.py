@@ -1,4 +1,7 @@
-"""Against the numbers of the spec (B16), float64, and gradients worked out by hand."""
+"""Against known numbers, float64, and gradients worked out by hand.
+
+The numbers are property 4 of docs/methods/guided_fine_tuning.md, "Checked properties".
+"""
 
 import numpy as np
 import pytest
@@ -35,7 +38,7 @@ def random_case(seed=0, n=3):
     ("value", "mask", "loss"), [(0.5, 0, 0.8318), (0.5, 1, 0.3466), (0.9, 0, 2.7631), (0.9, 1, 0.0527)]
 )
 @pytest.mark.parametrize("region_norm", [False, True])
-def test_the_specs_numbers(value, mask, loss, region_norm):
+def test_known_values_of_the_loss(value, mask, loss, region_norm):
     found = concept_alignment(constant(value), constant(float(mask)), 0.5, 1.2, region_norm)
     assert found.item() == pytest.approx(loss, abs=5e-5)
 

@@ -53,7 +53,8 @@ def test_only_gradients_beside_the_mask_cost(kind):
 
 
 def test_the_constants_are_the_published_ones():
-    """Spec of CFT, B6, B8 and B11: of CFT's and RobustViT's code, and of CFT's Table 8 for ViT-B."""
+    """Those of CFT's and RobustViT's code, and of CFT's Table 8 for ViT-B
+    (docs/methods/guided_fine_tuning.md, "Knobs")."""
     cft, robust_vit, rrr, grad_mask = Cft(), RobustVit(), Rrr(), GradMask()
     assert (cft.lambda_align, cft.lambda_cls, cft.lambda_nc, cft.lambda_concept) == (0.8, 0.2, 1.2, 0.5)
     assert (cft.epochs, cft.batch_size, cft.weight_decay, cft.images_per_class) == (50, 8, 1e-4, 3)

@@ -110,7 +110,8 @@ def test_attention_is_that_of_the_predicted_class(four, kind):
 
 @pytest.mark.parametrize(("whole", "flag"), [(0, 0), (2, 0), (3, 1), (20, 1)])
 def test_whole_images_in_more_than_a_tenth_of_the_bags_are_flagged(tmp_path, whole, flag):
-    """A9.7; but not where the whole image is what was asked for."""
+    """Property 7 of docs/methods/seg_mil.md, "Checked properties"; but not where the whole image is
+    what was asked for."""
     bags = bags_of(np.zeros((20, 2, CONCEPTS + 1)), [1] * 20, [0] * 20)
     bags.bags.segments[:whole, 0] = WHOLE_IMAGE
     data = data_of(tmp_path, [columns((0, 4))] * 20, None, bags.labels)

@@ -38,7 +38,7 @@ def softmax(x, axis=0):
 
 
 def parts(head, features, areas):
-    """Evidence (n, C) and offset (C,) of one bag by A5, in float64."""
+    """Evidence (n, C) and offset (C,) of one bag, in float64: docs/methods/seg_mil.md, eqs. 6 and 11."""
     w = {name: value.astype(np.float64) for name, value in dump_tensors(head).items()}
     h = features.numpy().astype(np.float64)
     z = h @ w["concept_layer.weight"].T + w["concept_layer.bias"]
@@ -180,7 +180,8 @@ def test_a_control_that_agrees_with_the_evidence_has_its_curves(control):
 
 @every_head
 def test_evidence_orders_better_than_chance_in_a_trained_head(kind):
-    """A9.10: the label shows in one segment of each bag, the others are noise."""
+    """Property 10 of docs/methods/seg_mil.md, "Checked properties": the label shows in one segment of
+    each bag, the others are noise."""
     stream = np.random.default_rng(5)
     n, labels = 200, np.random.default_rng(6).integers(0, 2, 200)
     counts = stream.integers(2, 13, n)

@@ -1,4 +1,5 @@
-"""Both heads against their equations in float64, and the assertions A9 of the specification.
+"""Both heads against their equations in float64 (docs/methods/seg_mil.md, eqs. 1-12), and against
+docs/methods/seg_mil.md, "Checked properties".
 
 B bags, N segments, D features, K concepts, C classes.
 """
@@ -57,7 +58,8 @@ def bags_of(counts, size=SIZE, seed=0, padding=0.0):
 
 
 class Equations:
-    """One bag without padding by A5, in float64: attention (n, C), eta (n,), concepts z (n, K), logits (C,)."""
+    """One bag without padding by docs/methods/seg_mil.md, eqs. 1-12, in float64: attention (n, C), eta (n,),
+    concepts z (n, K), logits (C,)."""
 
     def __init__(self, head, features, areas, temperature=1.0, exponent=0.25, floor=0.01):
         w = {name: value.astype(np.float64) for name, value in dump_tensors(head).items()}
@@ -126,7 +128,8 @@ def test_against_the_equations(kind, pooling, counts, temperature, exponent, see
 @every_kind
 @given(counts=counts_lists, seed=seeds)
 def test_logits_are_evidence_and_offset_and_evidence_is_its_terms(kind, pooling, counts, seed):
-    """A9.2, for every pooling: in v1 with maximum pooling too, where evidence is not attention times W z."""
+    """Property 2 of docs/methods/seg_mil.md, "Checked properties", for every pooling: in v1 with
+    maximum pooling too, where evidence is not attention times W z."""
     head = head_of(kind, pooling, seed=seed)
     features, valid, areas = bags_of(counts, seed=seed, padding=100.0)
     output = head(features, valid, areas)
@@ -156,7 +159,7 @@ def test_terms_are_of_the_class_asked_of_each_bag(kind, pooling):
 @every_kind
 @given(counts=counts_lists, more=st.integers(0, 9), seed=seeds)
 def test_padding_changes_nothing(kind, pooling, counts, more, seed):
-    """A9.1."""
+    """Property 1 of docs/methods/seg_mil.md, "Checked properties"."""
     head = head_of(kind, pooling, seed=seed)
     short = bags_of(counts, max(counts), seed)
     long = bags_of(counts, max(counts) + more, seed, padding=100.0)
@@ -184,7 +187,7 @@ def test_a_bag_without_a_valid_segment_is_refused(kind, pooling):
 
 @every_kind
 def test_a_bag_of_one_is_a_linear_head_on_its_concepts(kind, pooling):
-    """A9.4: whatever the area, its weight is 1."""
+    """Property 4 of docs/methods/seg_mil.md, "Checked properties": whatever the area, its weight is 1."""
     head = head_of(kind, pooling)
     output = head(*bags_of([1, 1], 4))
     torch.testing.assert_close(output.logits, head.classifier(output.concepts[:, 0]))
@@ -203,7 +206,7 @@ def test_attention_sums_to_one_over_valid_segments(kind, pooling, counts, seed):
 
 @every_head
 def test_low_temperature_chooses_one_and_high_temperature_averages(kind):
-    """A9.5."""
+    """Property 5 of docs/methods/seg_mil.md, "Checked properties"."""
     bags = bags_of([5, 3])
     cold, mild, hot = (head_of(kind, temperature=t)(*bags).attention for t in (1e-4, 1.0, 1e6))
     assert (cold.max(dim=1).values > 1 - 1e-6).all()
@@ -219,7 +222,7 @@ def test_classes_of_the_second_head_attend_apart():
 
 @given(counts=counts_lists, exponent=st.sampled_from([0.0, 0.25, 0.5, 2.0]), seed=seeds)
 def test_area_weights_average_to_one_and_favour_small_segments(counts, exponent, seed):
-    """A9.3."""
+    """Property 3 of docs/methods/seg_mil.md, "Checked properties"."""
     _, valid, areas = bags_of(counts, seed=seed)
     eta = head_of(MilV2, exponent=exponent).area_weights(valid, areas)
     assert (eta[~valid] == 0).all()
@@ -249,7 +252,8 @@ def test_the_first_head_has_no_area_weights():
 
 @every_head
 def test_a_segment_learns_in_proportion_to_its_attention(kind):
-    """d logit_y / d z_i = alpha_iy eta_i w_y, so hardly attended segments barely learn (A9.5)."""
+    """d logit_y / d z_i = alpha_iy eta_i w_y, so hardly attended segments barely learn (property 5 of
+    docs/methods/seg_mil.md, "Checked properties")."""
     head = head_of(kind).requires_grad_(True)
     seen = []
     head.concept_layer.register_forward_hook(lambda module, args, output: seen.append(output))

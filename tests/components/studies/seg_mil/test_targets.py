@@ -1,4 +1,4 @@
-"""What concepts are trained towards, and how the agreement is measured (A6 and A9.6 of the specification)."""
+"""What concepts are trained towards, and how agreement is measured: docs/methods/seg_mil.md, eqs. 13-17."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,8 @@ def test_zscore_targets_are_standardised_for_each_concept_over_the_training_segm
 
 
 def test_only_sharp_or_standardised_targets_can_teach_anything():
-    """A6: CLIP's cosines lie in a narrow band, so that one constant vector nearly fits raw ones."""
+    """CLIP's cosines lie in a narrow band, so that one constant vector nearly fits raw ones
+    (docs/methods/seg_mil.md, eq. 15)."""
     stream = np.random.default_rng(0)
     cosines = torch.from_numpy(stream.normal(0.22, 0.02, 100) + stream.normal(0, 0.015, (300, 100)))
     valid = torch.ones(300, dtype=bool)

@@ -85,7 +85,7 @@ def test_the_head_learns_in_the_warm_up_too(method, data):
 
 
 def test_features_are_standardised_as_the_warm_up_left_them(run, method, data):
-    """By the mean and the deviation over the training segments (A5), in float64, from each crop alone."""
+    """By docs/methods/seg_mil.md, eq. 1, over the training segments, in float64, from each crop alone."""
     bags = read_bags(method, data, data.split("train").ids)
     crops = crops_of(data, bags.bags)
     with torch.inference_mode():
