@@ -64,8 +64,7 @@ def test_it_learns_what_the_images_show(method, drawn, fitted):
 
 
 def test_attention_lies_on_the_bird_more_than_its_area_does(method, drawn, fitted):
-    """Property 9 of docs/methods/seg_mil.md, "Checked properties", by the true masks: over all, and
-    in every group of both splits."""
+    """Property 9 of docs/methods/seg_mil.md, "Checked properties", by the true masks: over all, and in every group of both splits."""
     found = values(method.evaluate(fitted, drawn))
     for split in ("val", "test"):
         for group in ("all", *drawn.index.group_names):
@@ -82,8 +81,7 @@ def test_attention_lies_on_the_bird_more_than_its_area_does(method, drawn, fitte
     ids=str,
 )
 def test_every_form_of_segments_and_targets_goes_from_images_to_results(method, drawn, tmp_path, changes):
-    """In one piece, with the stages that the form has of its own; the concept loss makes a difference
-    (property 6 of docs/methods/seg_mil.md, "Checked properties")."""
+    """In one piece, with the stages that the form has of its own; the concept loss makes a difference (property 6 of docs/methods/seg_mil.md, "Checked properties")."""
     variant = replace(method, **changes, tau_min_pixels=16, lambda_concept=1.0)
     stages, common = variant.stages(CARD, SEED), method.stages(CARD, SEED)
     own = {name: stage for name, stage in stages.items() if stage != common.get(name)}
@@ -269,8 +267,7 @@ def last(method, data, name, split="test"):
 
 @pytest.mark.parametrize("kind", ["v1", "v2"])
 def test_attention_finds_the_segment_that_decides(made_up, kind):
-    """Property 9 of docs/methods/seg_mil.md, "Checked properties": it lies on the segment in which
-    the label shows, more than its share of the bag."""
+    """Property 9 of docs/methods/seg_mil.md, "Checked properties": it lies on the segment in which the label shows, more than its share of the bag."""
     method = replace(FAST, head=kind)
     fitted = method.fit(made_up, 0, silent)
     bags = read_bags(method, made_up, made_up.split("test").ids)
@@ -305,8 +302,7 @@ def test_every_control_learns(made_up, changes):
 
 @pytest.mark.parametrize("target", ["softmax", "zscore"])
 def test_the_concept_loss_aligns_above_the_best_constant(made_up, target):
-    """Property 6 of docs/methods/seg_mil.md, "Checked properties": with and without lambda the runs
-    differ above what a constant vector reaches."""
+    """Property 6 of docs/methods/seg_mil.md, "Checked properties": with and without lambda the runs differ above what a constant vector reaches."""
     without, little, much = (
         last(replace(FAST, target=target, lambda_concept=weight), made_up, "concept_cosine_above_constant")
         for weight in (0.0, 0.1, 1.0)
