@@ -1,16 +1,15 @@
 """`python -m grid run`: everything between a spec on disk and its numbers in the results store."""
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 import yaml
 
 from grid.inputs.datasets import locate, make, read
 from grid.inputs.references import references
+from grid.interruption import terminated_as_interrupted
 from grid.planning.plan import Plan, PlannedTrial
 from grid.planning.plan_view import show_plan
 from grid.planning.planning import plan_of
@@ -83,12 +82,12 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
         **stated_commit(),
     )
     status = "failed"
-    with _mirror(request) as mirror:
+    with terminated_as_interrupted(), _mirror(request) as mirror:
         recorder = Recorder(world.results, world.store, launch_id, mirror.submit)
         try:
             failed = _work(request, plan, recorder, launch_id, display)
             status = "failed" if failed else "done"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # the latter by Ray's own handler of a polite kill
             status = "interrupted"
             display.say("interrupted; the same command goes on where it stopped")
         finally:
@@ -123,7 +122,8 @@ def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, disp
     trials = [trial for trial in plan.to_run if trial.id not in recovered]
     heartbeat = Heartbeat(world.results, launch_id)
     try:
-        with cluster(request.address) as resources, _terminated_as_interrupted():
+        # again, now that Ray is up: its own handler ends the process
+        with cluster(request.address) as resources, terminated_as_interrupted():
             preflight(plan.spec, plan.needed_stages(trials), trials, resources)
             failed = run_stages(plan, trials, world.store, world.results, resources, display)
             runnable = _without_failed_stages(trials, failed, recorder)
@@ -168,18 +168,3 @@ def _report_failures(plan: Plan, recorder: Recorder, world: World, display: Disp
     if elsewhere:
         display.say(f"{elsewhere} trials are running in another launch")
     return bool(missing)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A polite kill (`ray job stop`, a scheduler) ends the launch as Ctrl-C does. Entered when Ray is up:
-    Ray's own handler, which it replaces, ends the process at once."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

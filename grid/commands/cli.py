@@ -79,7 +79,11 @@ def run_command(
     ] = None,
     rerun: Annotated[bool, typer.Option(help="run trials again that are done")] = False,
 ) -> None:
-    """Runs the experiment. The same command again runs only what is missing."""
+    """Runs the experiment. The same command again runs only what is missing.
+
+    Ctrl-C stops it, and so does `kill PID`: what runs is marked interrupted. In the background of a shell
+    (`&`), which has SIGINT ignored, it is `kill PID` alone.
+    """
     from grid.run import Request, run
     from grid.spec.spec import load_spec
     from grid.stores.home import tracking_uri

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from grid.interruption import terminated_as_interrupted
 from grid.refused import Refused
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def prefer(
         typer.echo(f"warning: whoever reaches {host} can see the images and vote as {rater}", err=True)
     typer.echo(f"{len(pairs)} images for {rater}: http://{host}:{server.server_port}/ (Ctrl-C ends)")
     try:
-        server.serve_forever()
+        with terminated_as_interrupted():
+            server.serve_forever()
     except KeyboardInterrupt:
         typer.echo(f"votes are stored: python -m analysis preferences {experiment}")
     finally:

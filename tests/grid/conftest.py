@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -131,17 +132,22 @@ class Shell:
             **environment,
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command, running, in a session of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    def start(self, *arguments: str, background: bool = False) -> subprocess.Popen[str]:
+        """The command, running, in a session of its own. background: with SIGINT ignored, as a shell starts
+        what it does not wait for; else it is not, even if these tests run so and their children inherit it."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=ROOT,
+                env=self.environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def run(self, *arguments: str, status: int = 0, timeout: float = 240) -> str:
         """Runs it to the end and returns what it printed; the exit status must be `status`."""

@@ -4,9 +4,11 @@ import json
 import math
 import pickle
 import shutil
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,43 @@ def test_killed_in_stages_and_in_trials_the_same_command_goes_on(
     assert "RUNNING" not in mlflow_statuses(shell.home)
     launches = shell.sql("SELECT status FROM launch ORDER BY id")
     assert [row["status"] for row in launches] == ["interrupted", "interrupted", "done"]
+
+
+def test_in_the_background_a_polite_kill_interrupts_a_run(
+    birds: Path, tmp_path: Path, write_spec: Callable[..., Path]
+) -> None:
+    spec = write_spec(
+        name="stopped",
+        datasets=[{"name": "toybirds", "root": str(birds)}],
+        methods=[bags(k_top=[3, 5])],
+        resources=SMALL_POOL,
+    )
+    shell = Shell(tmp_path / "home", tmp_path / "log", SLOW_FIT="100")
+    driver = shell.start("grid", "run", str(spec), background=True)
+    results = shell.home / "results.db"
+
+    def is_running() -> bool:
+        if not results.exists():
+            return False
+        with suppress(sqlite3.OperationalError), sqlite3.connect(results) as connection:
+            return bool(connection.execute("SELECT 1 FROM trial WHERE status = 'running'").fetchall())
+        return False  # its tables are being made
+
+    wait_until(is_running, driver)
+    driver.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert driver.poll() is None, "ignored"
+    driver.send_signal(signal.SIGTERM)
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert "interrupted; the same command goes on where it stopped" in said
+    assert "Traceback" not in said
+    statuses = {trial["status"] for trial in shell.sql("SELECT status FROM trial")}
+    assert "interrupted" in statuses
+    assert "running" not in statuses
+    assert [row["status"] for row in shell.sql("SELECT status FROM launch")] == ["interrupted"]
+    assert "KILLED" in mlflow_statuses(shell.home)
+    assert "RUNNING" not in mlflow_statuses(shell.home)
 
 
 def test_weights_that_cannot_be_loaded_fail_their_stage_in_one_line(

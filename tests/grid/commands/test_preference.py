@@ -277,6 +277,24 @@ def test_the_command_serves_finished_trials_until_it_is_interrupted(
     assert "40.0 % [11.8, 76.9]" in shell.run("analysis", "preferences", "small")
 
 
+@pytest.mark.slow
+def test_in_the_background_a_polite_kill_ends_it_as_ctrl_c_does(finished: Finished, tmp_path: Path) -> None:
+    shell = Shell(finished.home, tmp_path / "counted.log")
+    arguments = ("--left", "lf_cbm", "--right", "salf_cbm", "--rater", "eve", "--port", "0")
+    server = shell.start("grid", "prefer", "small", *arguments, background=True)
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        found = re.search(r" images for eve: http://127\.0\.0\.1:(\d+)/", line)
+        assert found, line + server.stdout.read()
+        os.kill(server.pid, signal.SIGINT)
+        assert Client(int(found[1])).ask("/state")[0] == 200
+    finally:
+        os.kill(server.pid, signal.SIGTERM)
+        said, _ = server.communicate(timeout=SLOW)
+    assert (server.returncode, said) == (0, "votes are stored: python -m analysis preferences small\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
