@@ -46,7 +46,7 @@ class Study:
         return {"done": len(done), "total": len(self.pairs), "undo": bool(votes), "pair": shown}
 
     def vote(self, image_id: int, choice: str) -> None:
-        """Stores a vote; it is in the results store when this returns. Refused if it is nno Choice, or on
+        """Stores a vote; it is in the results store when this returns. Refused if it is no Choice, or on
         an image that is not in the study or has the rater's vote."""
         if choice not in get_args(Choice):
             raise Refused(f"choice {choice!r}: one of {', '.join(get_args(Choice))}")
