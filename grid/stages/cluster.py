@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,29 +32,54 @@ ALLOCATOR = {  # of workers: else glibc gives large blocks back at once, and mod
 ENVIRONMENT = ("CONCEPTGRID_", "MALLOC_", "AWS_", "HF_", "OMP_")  # prefixes that workers get too
 
 
+RAY_ADDRESS = "RAY_ADDRESS"  # Ray's own variable: the cluster to join
+PATIENCE = 10.0  # seconds for a cluster to answer at all
+
+
 class ClusterError(Refused):
     """The cluster cannot do what is asked; one line says what is short."""
 
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
-    """A connection to `address` (`auto`, `ray://…`), to the cluster of the Ray job that this is, or to a new
-    one on this machine; gives the cluster's resources. ClusterError if there is none at the address."""
+    """A connection to `address` (`auto`, `host:port`, `ray://host:port`), else to RAY_ADDRESS or the cluster
+    of the Ray job that this is, else to a new one on this machine, whatever other clusters run on it; gives
+    the cluster's resources. ClusterError if there is none at the address."""
+    if not in_ray_job():
+        address = address or os.environ.get(RAY_ADDRESS) or None
     joins = address is not None or in_ray_job()
     options: dict[str, Any] = {"runtime_env": _runtime_env(joins)}
-    if joins and address is not None:
+    if address is not None:
+        _knock(address)
         options["address"] = address
     elif not joins:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count(), "_system_config": KEEP_WORKERS}
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
+        options["_system_config"] = KEEP_WORKERS
     logging.getLogger("ray").setLevel(logging.ERROR)  # what Ray has to say at INFO is in its own logs
     try:
         ray.init(logging_level="ERROR", log_to_driver=False, **options)
-    except (ConnectionError, ray.exceptions.RaySystemError) as error:
-        raise ClusterError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    except (ConnectionError, ValueError, ray.exceptions.RaySystemError) as error:
+        what = f"no Ray cluster at {address}" if joins else "Ray does not start here"
+        raise ClusterError(f"{what}: {str(error).splitlines()[0]}") from error
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """ClusterError if nobody listens at the address: Ray itself tries for long, and prints pages."""
+    if address == "auto":
+        return
+    form = re.fullmatch(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})", address)
+    if form is None:
+        raise ClusterError(
+            f"Ray address {address!r}: give auto, host:port or ray://host:port (--address, or {RAY_ADDRESS})"
+        )
+    try:
+        socket.create_connection((form["host"].strip("[]"), int(form["port"])), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
 def _runtime_env(joins: bool) -> dict[str, Any]:

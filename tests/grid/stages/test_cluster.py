@@ -18,6 +18,7 @@ import yaml
 from grid.commands.submit import submit
 from grid.spec.spec import MethodResources, StageResources
 from grid.stages.cluster import ClusterError, replicas_for, require_room
+from grid.stages.cluster import cluster as connected
 from grid.stores.home import HomeError
 from tests.grid.conftest import ROOT, Shell
 
@@ -159,16 +160,64 @@ class Head:
         self.process.wait()
 
 
-@pytest.fixture
-def head(tmp_path: Path) -> Iterator[Head]:
-    # paths of sockets are short: not in `tmp_path`
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    # paths of sockets are short: not in a folder of pytest's
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        head = Head(folder, tmp_path / "head.log")
+        head = Head(folder, tmp_path_factory.mktemp("head") / "head.log")
         try:
             head.wait()
             yield head
         finally:
             head.stop()
+
+
+WHICH_CLUSTER = """
+import ray, sys
+from grid.stages.cluster import cluster
+with cluster(sys.argv[1] if sys.argv[1:] else None):
+    print(ray.get_runtime_context().gcs_address)
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_runs_here_is_joined_by_its_address_alone(head: Head) -> None:
+    """Ray's own `ray.init()` joins whatever runs on the machine, and then refuses to be told its CPUs."""
+
+    def joined(*arguments: str, **environment: str) -> str:
+        command = [sys.executable, "-c", WHICH_CLUSTER, *arguments]
+        settings = {**head.environment, **environment}
+        return subprocess.run(
+            command, env=settings, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert head.address not in joined()
+    assert head.address in joined("auto")
+    assert head.address in joined(RAY_ADDRESS=head.address)
+
+
+def refusal_of(address: str | None) -> str:
+    with pytest.raises(ClusterError) as refused, connected(address):
+        pass
+    (line,) = str(refused.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_one_line_at_once(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"{scheme}127.0.0.1:{free_ports(1)[0]}"
+    assert refusal_of(address).startswith(f"no Ray cluster at {address}: [Errno 111]")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert address in refusal_of(None)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8265", "here", "ray://", "127.0.0.1:99999", "a b:1", "h:"]
+)
+def test_an_address_of_another_form_is_one_line(address: str) -> None:
+    assert address in refusal_of(address)
 
 
 @pytest.mark.slow
