@@ -1,6 +1,7 @@
 """One read-only query against the results store."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import create_engine, make_url
@@ -37,7 +38,7 @@ def _query_sqlite(file: str, statement: str) -> list[Row]:
         cursor = connection.execute(statement)
         if cursor.description is None:
             raise RefusedError("not a query: it gives no rows")
-        names = [column[0] for column in cursor.description]
+        names = distinct([column[0] for column in cursor.description])
         return [dict(zip(names, row, strict=True)) for row in cursor]
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise RefusedError(_reason(error)) from error
@@ -59,12 +60,24 @@ def _query_postgres(url: str, statement: str) -> list[Row]:
         with engine.connect() as connection:
             cursor = connection.connection.cursor()
             cursor.execute(statement, prepare=True)  # type: ignore[call-arg]
-            names = [column[0] for column in cursor.description or ()]
+            names = distinct([column[0] for column in cursor.description or ()])
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         raise RefusedError(_reason(error)) from error
     finally:
         engine.dispose()
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names of a query's columns, each once: a second `value` is `value_2`, so that no column is lost."""
+    found: list[str] = []
+    for name in names:
+        count, said = 1, name
+        while said in found:
+            count += 1
+            said = f"{name}_{count}"
+        found.append(said)
+    return found
 
 
 def _reason(error: Exception) -> str:

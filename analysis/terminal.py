@@ -59,7 +59,9 @@ def print_table(title: str, columns: dict[str, Any]) -> None:
     """A table of text; in a pipe without colours, and never cut to a width."""
     piped = not sys.stdout.isatty()
     console = Console(width=PIPE_WIDTH, color_system=None) if piped else Console()
-    table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        table.add_column(Text(name))  # no markup, wherever the text comes from
     for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(str(value)) for value in row))
     if title:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.cli import sql
 from analysis.sql import RefusedError, query
 from grid.results.store import ResultsStore
 
@@ -72,3 +73,18 @@ def test_queries_give_rows(url: str) -> None:
     assert [row["i"] for row in rows] == [1, 2, 3]
     assert query(url, "  select max(seed) AS s\nfrom trial where method = 'salf_cbm'") == [{"s": 2}]
     assert query(url, "SELECT id FROM trial WHERE id = 'none'") == []
+
+
+def test_columns_of_one_name_all_survive(url: str) -> None:
+    assert query(url, "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a") == [{"a": 1, "a_2": 2, "a_2_2": 3, "a_3": 4}]
+    (row,) = query(
+        url, "SELECT a.id, b.id FROM trial a JOIN trial b ON b.seed = 9 WHERE a.id = 'standard-1-0'"
+    )
+    assert row == {"id": "standard-1-0", "id_2": "unlucky"}
+
+
+@pytest.mark.parametrize("text", ["[red]bold[/red]", "[/]", "[link=x]", ":bird:", "a\\[b]", "ä → 鳥"])
+def test_text_prints_as_it_is(url: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sql(f"SELECT '{text}' AS \"{text}\"", results=url)
+    header, row = capsys.readouterr().out.splitlines()
+    assert [header.strip(), row.strip()] == [text, text]
