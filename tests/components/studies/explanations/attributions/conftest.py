@@ -1,7 +1,8 @@
 """Two photographs, and two convolutional classifiers as torchvision has them and as the product has them."""
 
 import csv
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,17 @@ class Explained:
     @property
     def targets(self) -> Tensor:
         return torch.tensor(self.labels)
+
+    def in_float64(self) -> "Explained":
+        """The same models, and the same pixels for both. Where a rectifier or a maximum is next to its kink,
+        float32's rounding decides which way a gradient goes, and with one such cell all that lies before it
+        changes by per cents; float64's is 2**29 times less likely to."""
+        plain, last, network = deepcopy((self.plain, self.last, self.network))
+        plain, network = plain.double(), network.double()
+        pixels = torch.tensor(self.images).permute(0, 3, 1, 2).double()
+        return replace(
+            self, plain=plain, last=last, network=network, x=(pixels / 255 - network.mean) / network.std
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """GradCAM, GradCAM++, ScoreCAM and FullGrad against the package on models that are not ours."""
 
 import csv
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -11,14 +10,12 @@ import torch
 from PIL import Image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch.nn.functional import interpolate
-from torchvision.transforms.v2.functional import normalize
 
 from components.data.images import decode
 from components.metrics.heatmaps import SegmentationScores
 from components.models.networks.backbones.timm import Timm
 from components.models.networks.backbones.torchvision import Torchvision
 from components.models.networks.network import dump_tensors, to_pixels
-from components.models.networks.statistics import IMAGENET
 from components.pixels.frames import framed, framed_mask
 from components.studies.explanations.attributions.full_grad import FullGrad
 from components.studies.explanations.attributions.gradcam import Gradcam
@@ -57,17 +54,11 @@ def test_score_cam_is_the_packages_on_torchvisions_model(explained):
 
 
 def test_full_grad_is_the_packages_on_torchvisions_model(explained):
-    """In float64: where a rectifier or a maximum is next to its kink, float32's rounding decides which way
-    the gradient goes, and with one such cell the maps of all layers before it change.
-
-    The networks are piecewise linear, so what is left is float32's rounding, to within 2**-23 each time: of the
-    normalisation's constants, and in the package of the scaled channels, of their sum over up to 27 layers
-    (by chance, so about the root of 27) and of the result.
-    """
-    plain, network = (deepcopy(model).double() for model in (explained.plain, explained.network))
-    x = normalize(torch.tensor(explained.images).permute(0, 3, 1, 2).double() / 255, *IMAGENET)
-    expected = pytorch_grad_cam.FullGrad(plain, [])(x, targets(explained.labels))
-    found = FullGrad().explain(network, explained.images, explained.labels)
+    """The package scales channels, adds them up over up to 27 layers (by chance, so about the root of 27) and
+    scales the result in float32: each may be rounded the other way, by 2**-23 of values up to 1."""
+    double = explained.in_float64()
+    expected = pytorch_grad_cam.FullGrad(double.plain, [])(double.x, targets(double.labels))
+    found = FullGrad().explain(double.network, double.images, double.labels)
     np.testing.assert_allclose(found, expected, rtol=0, atol=8 * 2**-23)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99999
 
