@@ -12,6 +12,8 @@ from hypothesis import settings
 TEST_DATA = "CONCEPTGRID_TEST_DATA"
 CLIP_SIDE = 64
 
+os.environ.pop("RAY_ADDRESS", None)  # tests start clusters of their own, and join nobody else's
+
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("tests")
 
