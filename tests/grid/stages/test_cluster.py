@@ -82,9 +82,15 @@ def test_submit_needs_a_home_that_outlives_the_job(monkeypatch: pytest.MonkeyPat
             submit(Path("experiments/demo.yaml"), [], "http://127.0.0.1:1", sys.executable, wait=True)
 
 
+END_WITH_PARENT = (  # a program to be run, with its arguments: it is ended when these tests are killed
+    "import ctypes, os, signal, sys; PR_SET_PDEATHSIG = 1;"
+    "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def free_ports(n: int) -> list[int]:
-    """Ports of the loopback that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    """Ports that nothing listens on."""
+    sockets = [socket.create_server(("", 0)) for _ in range(n)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
@@ -121,8 +127,8 @@ class Head:
         )  # fmt: skip
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                [self.ray, *arguments], env=self.environment, cwd=ROOT,
-                stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                [sys.executable, "-c", END_WITH_PARENT, self.ray, *arguments],
+                env=self.environment, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.log = log
 
