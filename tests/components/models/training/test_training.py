@@ -173,8 +173,15 @@ def test_library_models_train_whole(data, backbone):
     assert ("pool.2.weight" in changed) == ("pool.2.weight" in before)
 
 
+def turned(image, share):
+    """The colours of an image (3, H, W) turned about the grey axis by this share of a full turn, by scipy."""
+    rotation = Rotation.from_rotvec(2 * np.pi * share * np.full(3, 3**-0.5)).as_matrix()
+    return torch.tensordot(torch.from_numpy(rotation.astype(np.float32)), image.float(), dims=1)
+
+
 def by_hand(data, recipe, seed):
-    """ERM in plain torch: the stream gives a permutation, then each batch's mirroring, in this order."""
+    """ERM in plain torch: the stream gives a permutation, then each batch's mirroring and, where colours are
+    turned, its angles, in this order."""
     images, labels, _ = readable(data, "train", SIDE)
     network = SmallCnn(width=4).build(2, SIDE, seed).to(memory_format=torch.channels_last)
     stream = rng(seed, "classifier batches")
@@ -190,6 +197,13 @@ def by_hand(data, recipe, seed):
             batch = torch.stack(
                 [x.flip(-1) if u < 0.5 else x for x, u in zip(batch, stream.random(16), strict=True)]
             )
+            if recipe.hue > 0:
+                batch = torch.stack(
+                    [
+                        turned(x, u)
+                        for x, u in zip(batch, stream.uniform(-recipe.hue, recipe.hue, 16), strict=True)
+                    ]
+                )
             logits = network(batch.contiguous(memory_format=torch.channels_last))
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows])).backward()
@@ -198,8 +212,9 @@ def by_hand(data, recipe, seed):
     return network
 
 
-def test_erm_is_plain_shuffled_training(data):
-    recipe = Recipe(epochs=2, batch_size=16, learning_rate=1e-2)
+@pytest.mark.parametrize("knobs", [{}, {"weight_decay": 0.5}, {"hue": 0.3}], ids=str)
+def test_erm_is_plain_shuffled_training(data, knobs):
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=1e-2, **knobs)
     expected, found = (
         dump_tensors(by_hand(data, recipe, 4)),
         dump_tensors(train(data, seed=4, recipe=recipe)[0]),

@@ -86,6 +86,43 @@ def test_curves_against_every_subset_in_float64(kind, mode):
             assert found.deleted_class[row, k] == without.argmax()
 
 
+def order_by_hand(head, bags, row, y, group):
+    """Positions of the bag's segments by what the head says of class y, best first, in float64."""
+    n = bags.bags.valid[row].sum()
+    evidence, _ = parts(head, bags.features[row, :n], bags.areas[row, :n])
+    if group == "attention":
+        w = {name: value.astype(np.float64) for name, value in dump_tensors(head).items()}
+        h = bags.features[row, :n].numpy().astype(np.float64)
+        scores = np.tanh(h @ w["attention_hidden.weight"].T + w["attention_hidden.bias"])
+        scores = (scores @ w["attention_score.weight"].T)[:, y if isinstance(head, MilV2) else 0]
+    else:
+        scores = np.maximum(evidence[:, y], 0) if (evidence[:, y] > 0).any() else np.abs(evidence[:, y])
+    return np.argsort(-scores, kind="stable")
+
+
+@every_mode
+@every_head
+@pytest.mark.parametrize("group", ["all", "attention"])
+def test_segments_go_in_the_order_of_the_predicted_class(kind, mode, group):
+    """Of every bag's own class, and not of another one: the areas against float64, a bag at a time."""
+    counts = [7, 4, 6, 5, 7, 6, 7, 5]
+    features = 3 * np.random.default_rng(8).standard_normal((len(counts), SIZE, WIDTH))
+    bags, head = bags_of(features, counts, np.zeros(len(counts))), head_of(kind, WIDTH, 4, 3)
+    found = values(faithfulness(head, bags, "test"))
+    inserted, deleted, classes = [], [], set()
+    for row, n in enumerate(counts):
+        y = int(brute(head, bags, row, mode, np.arange(n)).argmax())
+        classes.add(y)
+        order = order_by_hand(head, bags, row, y, group)
+        steps = [int(np.floor(s * n / 10 + 0.5)) for s in range(11)]
+        inserted.append([softmax(brute(head, bags, row, mode, order[:k]))[y] for k in steps])
+        deleted.append([softmax(brute(head, bags, row, mode, order[k:]))[y] for k in steps])
+    assert len(classes) > 1
+    for name, heights in (("insertion", inserted), ("deletion", deleted)):
+        area = np.mean([sum(a + b for a, b in pairwise(curve)) / 20 for curve in heights])
+        assert found[f"{name}_auc_{mode}", group] == pytest.approx(area, abs=1e-5)
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 

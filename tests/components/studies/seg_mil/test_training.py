@@ -1,5 +1,7 @@
 """The loss of a batch against its parts, who drops out, and which candidate each rule of selection keeps."""
 
+import math
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,13 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.identity import rng
 from components.method import Fitted
 from components.models.networks.network import dump_tensors
 from components.pixels.bags import Bags
 from components.studies.seg_mil import heads, training
 from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
-from components.studies.seg_mil.training import Selection, bag_loss, without_dropped
+from components.studies.seg_mil.training import Selection, bag_loss, fit_head, without_dropped
 from tests import reference
 
 LABELS = np.array([0, 0, 0, 0, 1, 1])
@@ -153,6 +156,38 @@ def test_segments_that_drop_out_are_in_no_part_of_the_loss():
     assert loss.item() == pytest.approx(same.item(), abs=1e-6)
     whole = bag_loss(without, head, bags, rows, bags.features, np.random.default_rng(0))
     assert loss.item() != pytest.approx(whole.item(), abs=1e-4)
+
+
+def trained_by_hand(method, head, bags, seed):
+    """Adam on the loss and half the weight decay times the squared weights; the rate falls as half a cosine;
+    the stream gives a permutation for each epoch."""
+    stream = rng(seed, "seg_mil_cbm batches")
+    optimizer = torch.optim.Adam(head.parameters(), method.learning_rate)
+    batches = -(-len(bags.labels) // method.batch_size)
+    for step in range(method.epochs * batches):
+        if step % batches == 0:
+            order = torch.from_numpy(stream.permutation(len(bags.labels)))
+        rows = order[step % batches * method.batch_size :][: method.batch_size]
+        optimizer.param_groups[0]["lr"] = (
+            method.learning_rate * (1 + math.cos(math.pi * step / (method.epochs * batches))) / 2
+        )
+        loss = bag_loss(method, head, bags, rows, bags.features[rows], np.random.default_rng(0))
+        squared = sum(weight.square().sum() for weight in head.parameters())
+        optimizer.zero_grad()
+        (loss + method.weight_decay / 2 * squared).backward()
+        optimizer.step()
+    return head
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_a_head_is_trained_by_adam_in_the_order_that_the_seed_gives(weight_decay):
+    method = SegMilCbm(epochs=3, batch_size=4, learning_rate=0.03, weight_decay=weight_decay)
+    bags = random_bags([3, 5, 1, 2, 4, 4, 2, 5, 3, 1])
+    data = SimpleNamespace(card=SimpleNamespace(classes=DATA.card.classes, vocabulary=lambda name: ()))
+    begun = heads.new_head(method, DATA, bags, seed=3)
+    fitted = fit_head(method, data, deepcopy(begun), bags, bags, 5, lambda step, **metrics: None)
+    for name, value in dump_tensors(trained_by_hand(method, begun, bags, seed=5)).items():
+        np.testing.assert_allclose(fitted.tensors[f"last/{name}"], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 KINDS = [{"head": "v1"}, {"pooling": "mean"}, {"pooling": "max"}, {}]
