@@ -3,12 +3,13 @@
 # make test   everything: lint, types, walls, all tests
 # make check  lint, types, walls, fast tests
 # make bench  what is timed, against what
+# make mutants    deliberate faults, one at a time, and whether the tests nearest to each fail (an hour)
 PYTHON ?= python3.11
 ENV ?= .venv
 BIN := $(ENV)/bin
 STAMP := $(ENV)/.installed-$(shell cat requirements.txt constraints.txt | sha256sum | cut -c1-12)
 
-.PHONY: env demo test check lint bench
+.PHONY: env demo test check lint bench mutants
 env: $(STAMP)
 
 $(STAMP):
@@ -37,3 +38,6 @@ test: lint
 
 bench: env
 	$(BIN)/python -m benchmarks
+
+mutants: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.score
