@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from scipy.stats import chisquare, kstest, loguniform, uniform
 
 from components.data.card import load_card
 from components.data.fingerprint import FileHashes
@@ -26,7 +27,7 @@ from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from grid.planning.plan import Plan, PlannedStage, make_plan
 from grid.planning.plan_view import show_plan
 from grid.spec.search import candidates
-from grid.spec.space import build, parse_space
+from grid.spec.space import Range, build, parse_space
 from grid.spec.spec import Spec, SpecError, load_spec, parse_spec
 from tests.grid.conftest import unread_birds
 
@@ -121,6 +122,36 @@ def test_random_search_is_the_same_every_time_and_within_bounds() -> None:
     assert {m.k_top for m in first} <= set(range(3, 16))
     assert all(0.01 <= m.lambda_concept <= 1 for m in first)
     assert np.median([m.lambda_concept for m in first]) < 0.5, "drawn on the log scale"
+
+
+def test_another_seed_of_the_search_is_another_sample() -> None:
+    block = {"method": "seg_mil_cbm", "lambda_concept": {"low": 0.01, "high": 1.0}}
+    search = {"kind": "random", "trials": 5}
+    samples = [
+        candidates(spec(methods=[block], search={**search, "seed": seed}), CARD).methods for seed in (0, 1, 1)
+    ]
+    assert not set(samples[0]) & set(samples[1])
+    assert samples[1] == samples[2]
+
+
+def test_values_of_a_range_have_the_law_that_it_names() -> None:
+    """Against scipy's; both ends of an integer range are as likely as what lies between."""
+    stream = np.random.default_rng(0)
+
+    def drawn(**ends: Any) -> list[float]:
+        return [Range(**ends).sample(stream) for _ in range(4000)]
+
+    plain = {"low": 0.01, "high": 1.0, "integer": False}
+    assert kstest(drawn(**plain, log=True), loguniform(0.01, 1.0).cdf).pvalue > 0.01
+    assert kstest(drawn(**plain, log=False), uniform(0.01, 0.99).cdf).pvalue > 0.01
+    assert chisquare(np.bincount(drawn(low=3, high=7, log=False, integer=True))[3:]).pvalue > 0.01
+
+
+def test_a_budget_is_of_whole_configurations_on_all_data_sets() -> None:
+    block = {"method": "seg_mil_cbm", "lambda_concept": {"low": 0.01, "high": 1.0}}
+    search = {"kind": "random", "trials": 12}
+    content = spec(methods=[block], search=search, seeds=[0, 1], datasets=["toybirds", "waterpets"])
+    assert len(candidates(content, CARD).methods) == 12 // (2 * 2)
 
 
 def test_a_range_that_changes_a_stage_is_refused() -> None:

@@ -157,6 +157,17 @@ def test_every_estimate_comes_to_the_exact_values(name, value):
     assert (abs(many.mean(axis=0)) < 5 * spread + 1e-4).all()
 
 
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_an_order_and_its_reverse_are_exact_where_players_act_in_pairs(n):
+    """A player has its own worth and half of what each pair adds that it is in: of two players one comes first in
+    either order."""
+    own, _ = additive(n)
+    pairs = np.triu(np.random.default_rng(1).normal(size=(n, n)), 1)
+    game = Game(lambda bits: bits @ own + ((bits @ pairs) * bits).sum(axis=1))
+    found = shapley.permutation(game, n, 2, np.random.default_rng(0))
+    np.testing.assert_allclose(found, own + (pairs + pairs.T).sum(axis=1) / 2, atol=1e-12)
+
+
 @pytest.mark.parametrize("value", VALUES)
 def test_the_error_at_the_default_budget(value):
     """Twelve players, values to 0.3: below 2e-4 for Banzhaf's and 1e-3 for Shapley's; a fifth and half of

@@ -50,6 +50,16 @@ def test_held_out_images_end_its_training_before_it_fits_noise():
     assert np.abs(stopped[0]).max() < np.abs(unstopped[0]).max()
 
 
+def test_it_is_fitted_to_nine_tenths_of_the_images():
+    """With a penalty under which training ends at the optimum, which is scikit-learn's on the tenths that the stream
+    leaves for it."""
+    x, y = examples(400)
+    rest = np.random.default_rng(5).permutation(400)[40:]
+    reference = LogisticRegression(C=1 / (0.5 * len(rest)), tol=1e-10, max_iter=5000).fit(x[rest], y[rest])
+    layer = dense_layer(x, y, 3, 0.5, np.random.default_rng(5))
+    np.testing.assert_allclose(layer.weight, reference.coef_, atol=5e-3)
+
+
 @pytest.mark.parametrize("n", [1, 3, 12])
 def test_few_images_and_a_class_without_any(n):
     x, y = examples(n)
