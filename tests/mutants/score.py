@@ -5,7 +5,9 @@ PREFIX: of the files whose faults are planted; all without one.
 """
 
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,8 +21,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("mutants.yaml")
 GOAL = 0.95
-LIMIT = 600  # seconds, for the tests of one fault: one that hangs them is caught
-PASSED, FAILED = 0, 1  # exit status of pytest; any other says that no test was run, which proves nothing
+LIMIT = 600  # seconds of processor time for the tests of one fault: one that makes them run on is caught
+WAIT = 7200  # seconds by the clock, after which they hang, or the machine has no time for them: nothing is proven
+# exit status of pytest, and of one that was ended at LIMIT; any other says that no test was run, which proves nothing
+VERDICTS = {0: "SURVIVED", 1: "caught", -signal.SIGXCPU: "over time"}
 
 
 def groups() -> dict[str, dict[str, Any]]:
@@ -39,36 +43,38 @@ def copied(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
-def outcome(folder: Path, tests: list[str]) -> tuple[int | None, str]:
-    """Exit status of these tests, which stop at the first that fails (None: LIMIT was over), and what they print."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-    # without stored bytecode, which goes by a file's size and second and may be that of another fault
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            [*command, *(f"tests/{name}" for name in tests)],
-            cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None, ""
+def outcome(folder: Path, tests: list[str]) -> tuple[int, str]:
+    """Exit status of these tests, which stop at the first that fails, and what they print."""
+    done = subprocess.run(
+        # the tests' own limits are by the clock, and a busy machine would pass for a fault that is seen
+        [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "-o", "timeout=0"]
+        + [f"tests/{name}" for name in tests],
+        cwd=folder,
+        # without stored bytecode, which goes by a file's size and second and may be that of another fault
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 5)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
 def verdicts(folder: Path, file: str, tests: list[str], faults: list[list[str]]) -> Iterator[tuple[str, str]]:
-    """Each fault in words, and whether it is `caught`, `SURVIVED` or ran `over time`. SystemExit with the tests'
-    output where they fail without a fault, or cannot be run with one."""
+    """Each fault in words, and its verdict. SystemExit with the tests' output where they fail without a fault, or
+    cannot be run with one."""
     status, printed = outcome(folder, tests)
-    if status != PASSED:
+    if status != 0:
         sys.exit(f"{printed}\n{tests} must pass before a fault is planted in {file}")
     whole = (folder / file).read_text(encoding="utf-8")
     for text, replacement in faults:
         (folder / file).write_text(whole.replace(text, replacement), encoding="utf-8")
         status, printed = outcome(folder, tests)
         (folder / file).write_text(whole, encoding="utf-8")
-        if status not in (PASSED, FAILED, None):
+        if status not in VERDICTS:
             sys.exit(f"{printed}\n{tests} cannot be run with {replacement!r} in {file}")
-        found = {PASSED: "SURVIVED", FAILED: "caught", None: "over time"}[status]
-        yield f"{file}: {text.strip()!r} -> {replacement.strip()!r}", found
+        yield f"{file}: {text.strip()!r} -> {replacement.strip()!r}", VERDICTS[status]
 
 
 def main(prefixes: list[str]) -> int:
