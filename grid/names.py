@@ -1,12 +1,12 @@
 """Names of components: a component is called as its file is; nothing lists them."""
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Iterable
 from typing import Any
+
+from components.data.written import unknown
 
 
 class UnknownName(LookupError):  # noqa: N818  reads as the message does
@@ -58,11 +58,3 @@ def _packages(folder: str) -> list[str]:
     islands = sorted(module.name for module in pkgutil.iter_modules(path) if module.ispkg)
     each = [f"{above}.{island}{below}" for island in islands]
     return [package for package in each if importlib.util.find_spec(package) is not None]
-
-
-def unknown(name: str, known: Iterable[str], noun: str) -> str:
-    """One line: what was given, the closest that exists, and all that exist."""
-    known = sorted(known)
-    closest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {closest[0]!r}? " if closest else ""
-    return f"unknown {noun} {name!r}; {hint}there is: {', '.join(known)}"

@@ -1,11 +1,21 @@
 """Cards: what a data set is, read from `datasets/<name>/card.yaml`."""
 
+import string
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, ValidationError
+from annotated_types import Ge, MinLen
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+)
+
+from components.data.written import TextError, read_text, read_yaml, unknown
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 CARD = "card.yaml"
@@ -32,6 +42,29 @@ class MissingVocabulary(tuple[str, ...]):
         return f"<{self.problem}>"
 
 
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names as given; ValueError if one is blank or stands twice."""
+    for position, name in enumerate(names):
+        if not name.strip() or name in names[:position]:
+            raise ValueError(f"{name!r} is blank or stands twice")
+    return names
+
+
+def _pattern(text: str) -> str:
+    """A path pattern as given; ValueError if it has not the place `{stem}`, or another one."""
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+    except ValueError:
+        fields = set()
+    if fields != {"stem"}:
+        raise ValueError("expected a path with {stem} for the image's, and no other braces")
+    return text
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_once)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
 class Card(BaseModel):
     """One data set: origin, layout on disk, names of classes and groups, where its masks lie.
 
@@ -53,34 +86,42 @@ class Card(BaseModel):
     source: str
     licence: str
     layout: str
-    image_size: Annotated[int, Ge(8)]
-    classes: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-    labelled: bool = True
+    image_size: Annotated[StrictInt, Ge(8)]
+    classes: Annotated[Names, MinLen(1)]
+    folders: Names = ()
+    labelled: StrictBool = True
     test_folder: Literal["val", "test"] = "test"
-    places: tuple[str, ...] = ()
-    sets: tuple[str, ...] = ()
+    places: Names = ()
+    sets: Names = ()
     root: str | None = None
     generator: dict[str, Any] | None = None
-    masks: str | None = None
-    part_masks: str | None = None
-    parts: tuple[str, ...] = ()
+    masks: Pattern | None = None
+    part_masks: Pattern | None = None
+    parts: Names = ()
     vocabularies: str | None = None
     note: str = ""
 
     def vocabulary(self, name: str = "concepts") -> tuple[str, ...]:
         """The concepts of `datasets/<card>/<name>.txt`, one a line; `#` starts a comment line. A
-        MissingVocabulary if there is no such file; CardError for one without concepts or with one twice."""
+        MissingVocabulary if there is no such file; CardError for one without concepts, with one twice (also
+        in other capitals or with other blanks: CLIP reads these as one), or that is no UTF-8."""
         path = DATASETS / (self.vocabularies or self.name) / f"{name}.txt"
         if not path.is_file():
             return self._missing(name, path)
-        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-        concepts = tuple(line for line in lines if line and not line.startswith("#"))
+        try:
+            lines = (line.strip() for line in read_text(path).splitlines())
+        except TextError as error:
+            raise CardError(str(error)) from error
+        concepts = {number: line for number, line in enumerate(lines, 1) if line and line[:1] != "#"}
         if not concepts:
             raise CardError(f"{path.name} of {self.name} names no concept")
-        if len(set(concepts)) != len(concepts):
-            raise CardError(f"{path.name} of {self.name} names a concept twice")
-        return concepts
+        first: dict[str, int] = {}
+        for number, concept in concepts.items():
+            other = first.setdefault(_as_read(concept), number)
+            if other != number:
+                both = f"{concepts[other]!r} in line {other} and {concept!r} in line {number}"
+                raise CardError(f"{path.name} of {self.name} names a concept twice: {both}; remove one")
+        return tuple(concepts.values())
 
     def _missing(self, name: str, path: Path) -> MissingVocabulary:
         found = sorted(file.stem for file in path.parent.glob("*.txt"))
@@ -100,30 +141,44 @@ def card_names() -> list[str]:
 def load_card(name: str) -> Card:
     """The card called `name`; CardError if there is none or it does not validate."""
     path = DATASETS / name / CARD
-    if not path.is_file():
+    if name not in card_names():
         raise CardError(f"no data set {name!r}; there is: {', '.join(card_names())}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and isinstance(content.get("classes"), str):
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise ValueError("expected a mapping that starts with `title:`")
+        if isinstance(content.get("classes"), str):
             content |= _class_table(path.parent / content["classes"])
-        if isinstance(content, dict) and content.get("labelled") is False:
+        if content.get("labelled") is False:
             content["classes"] = (*content["classes"], UNLABELLED)
         return Card(name=name, **content)
-    except (ValidationError, KeyError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
+    except TextError as error:
+        raise CardError(str(error)) from error
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise CardError(f"{path.parent.name}/{CARD}: {_first_line(error)}") from error
 
 
 def _class_table(path: Path) -> dict[str, tuple[str, ...]]:
     """Folders and names of the classes; ValueError if a line has not these two."""
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    rows = [line.split("\t") for line in read_text(path).splitlines() if line[:1] != "#"]
     for row in rows:
         if len(row) != 2:
             raise ValueError(f"{path.name}: expected a folder, a tab and a name: {' '.join(row)!r}")
     return {"folders": tuple(row[0] for row in rows), "classes": tuple(row[1] for row in rows)}
 
 
+def _as_read(concept: str) -> str:
+    """The concept without capitals, blanks and forms of letters: to a text encoder they are one."""
+    return " ".join(unicodedata.normalize("NFKC", concept).casefold().split())
+
+
 def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).splitlines()[0]
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return unknown(place, Card.model_fields, "key")
+    if first["type"] in {"missing", "value_error"}:
+        return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{place} = {first['input']!r}: {first['msg'].lower()}"

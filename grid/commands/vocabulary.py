@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from components.data.card import DATASETS, Card, load_card
+from components.data.written import unknown
 from components.vocabularies.answers import (
     Answers,
     AnswersError,
@@ -23,7 +24,6 @@ from components.vocabularies.openai_compatible import OpenAiCompatible
 from components.vocabularies.prompts import ASKED, KINDS, readable
 from components.vocabularies.provider import ProviderError
 from components.vocabularies.report import Report
-from grid.names import unknown
 from grid.progress import Display, console
 from grid.refused import SOMETHING_FAILED, Refused
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from components.data.written import unknown
 from components.models.weights.checkpoints import checkpoint_files
 from grid.inputs.weights import Source, Weights, problem, record_of, sha256, table
-from grid.names import UnknownName, unknown
+from grid.names import UnknownName
 from grid.progress import Display
 
 CHUNK = 2**20

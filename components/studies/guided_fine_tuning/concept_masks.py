@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from components.data.card import DATASETS, Card, CardError
 from components.data.columns import Data, Ids, ragged, ragged_vectors
 from components.data.mask_files import read_mask
+from components.data.written import TextError, read_yaml
 from components.pixels import masks
 from components.pixels.bags import score_segments, top_concepts
 from components.stage import Size
@@ -86,7 +86,10 @@ def concepts_by_class(card: Card, vocabulary: str) -> ClassConcepts | None:
     if not path.is_file():
         return None
     names = card.vocabulary(vocabulary)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = read_yaml(path)
+    except TextError as error:
+        raise CardError(str(error)) from error
     if not isinstance(content, dict) or not all(isinstance(listed, list) for listed in content.values()):
         raise CardError(f"{path.name} of {card.name}: expected a list of concepts under each class's name")
     for label, listed in content.items():

@@ -61,6 +61,20 @@ def test_classes_of_a_table_and_none_of_them(folder):
     ("text", "says"),
     [
         (GOOD + "colour: red", "colour"),
+        (GOOD + "titel: b", "unknown key 'titel'; did you mean 'title'"),
+        (GOOD + "title: b", "key 'title' stands twice, in lines 2 and 8"),
+        (GOOD + "labelled: 'no'", "labelled = 'no': input should be a valid boolean"),
+        (GOOD + "labelled: 0", "labelled = 0"),
+        (GOOD.replace("32", "yes"), "image_size = True"),
+        (GOOD.replace("32", ".inf"), "image_size = inf"),
+        (GOOD.replace("[x, y]", "[x, y, x]"), "classes: 'x' is blank or stands twice"),
+        (GOOD.replace("[x, y]", "[x, ' ']"), "classes: ' ' is blank"),
+        (GOOD.replace("[x, y]", "[]"), "classes"),
+        (GOOD.replace("[x, y]", "[yes, no]"), "classes.0 = True"),
+        (GOOD + "places: [land, land]", "places: 'land'"),
+        (GOOD + "masks: masks/{steam}.png", "masks: expected a path with {stem}"),
+        (GOOD + "masks: masks/all.png", "masks: expected a path with {stem}"),
+        (GOOD + "part_masks: parts/{stem.png", "part_masks: expected a path with {stem}"),
         (GOOD.replace("32", "4"), "image_size"),
         (GOOD.replace("title: a", ""), "title"),
         (GOOD + "name: big", "name"),
@@ -87,6 +101,56 @@ def test_an_unknown_data_set_and_a_repeated_concept(folder):
     (folder / "empty.txt").write_text("# to be written\n\n")
     with pytest.raises(CardError, match=r"empty\.txt of small names no concept"):
         load_card("small").vocabulary("empty")
+
+
+@pytest.mark.parametrize("raw", [b"\xef\xbb\xbf# made by hand\nwing\n", b"\xef\xbb\xbfwing\r\n"])
+def test_a_byte_order_mark_is_neither_a_concept_nor_part_of_one(folder, raw):
+    (folder / "card.yaml").write_text(GOOD)
+    (folder / "concepts.txt").write_bytes(raw)
+    assert load_card("small").vocabulary() == ("wing",)
+
+
+TWINS = ["Wing", "WING ", "wing", "long  beak", "long\tbeak", "Long\u00a0beak", "cafe\u0301", "\uff37ing"]
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_concepts_that_clip_reads_as_one_are_refused_with_their_lines(folder, twin):
+    (folder / "card.yaml").write_text(GOOD)
+    (folder / "concepts.txt").write_text(f"# three\nwing\nlong beak\ncaf\u00e9\n\n{twin}\n", encoding="utf-8")
+    with pytest.raises(
+        CardError, match=r"concepts\.txt of small names a concept twice: .* in line [234] and"
+    ) as e:
+        load_card("small").vocabulary()
+    assert str(e.value).endswith("in line 6; remove one")
+
+
+def test_concepts_that_differ_are_left_as_they_are(folder):
+    (folder / "card.yaml").write_text(GOOD)
+    (folder / "concepts.txt").write_text("a Wing\nwings\nlong  beak\nlongbeak\n")
+    assert load_card("small").vocabulary() == ("a Wing", "wings", "long  beak", "longbeak")
+
+
+@pytest.mark.parametrize("raw", ["Flügel\n".encode("latin-1"), "wing\n".encode("utf-16"), b"wing\nbe\0ak\n"])
+def test_no_utf8_is_refused_in_a_vocabulary_a_card_and_a_table(folder, raw):
+    (folder / "card.yaml").write_text(GOOD)
+    (folder / "concepts.txt").write_bytes(raw)
+    with pytest.raises(CardError, match=r"concepts\.txt, line [12]: byte 0x.. is no UTF-8 text"):
+        load_card("small").vocabulary()
+    (folder / "names.tsv").write_bytes(raw)
+    (folder / "card.yaml").write_text(GOOD.replace("[x, y]", "names.tsv"))
+    with pytest.raises(CardError, match=r"names\.tsv, line [12]: byte 0x.. is no UTF-8 text"):
+        load_card("small")
+    (folder / "card.yaml").write_bytes(raw)
+    with pytest.raises(CardError, match=r"card\.yaml, line [12]: byte 0x.. is no UTF-8 text"):
+        load_card("small")
+
+
+@pytest.mark.parametrize("name", ["small/", "./small", "../small", "Small", "", "."])
+def test_a_card_has_one_name(folder, name):
+    """`small/` was a second name of small, so a spec could have a data set twice."""
+    (folder / "card.yaml").write_text(GOOD)
+    with pytest.raises(CardError, match="no data set"):
+        load_card(name)
 
 
 @pytest.mark.parametrize("name", card_names())
