@@ -5,16 +5,17 @@ import itertools
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from components.data.written import unknown
 from components.method import Method
-from grid.names import UnknownName, component_class, unknown
-from grid.spec.spec import SpecError, explain
+from grid.names import UnknownName, component_class
+from grid.spec.spec import LARGEST, SpecError, explain
 
 METHOD = "method"
 Configuration = dict[str, Any]
@@ -82,10 +83,7 @@ def parse_space(block: Mapping[str, Any], position: int) -> Space:
         method = component_class(Method.FOLDER, str(block[METHOD]))
     except UnknownName as error:
         raise SpecError(f"{where}: {error}") from error
-    fields = {field.name for field in dataclasses.fields(method)}
-    for key in block:
-        if key != METHOD and key not in fields:
-            raise SpecError(f"{where}: {unknown(key, fields, f'key of {block[METHOD]}')}")
+    _refuse_unknown(method, [key for key in block if key != METHOD], where)
     hints = typing.get_type_hints(method)
     space = Space(position, str(block[METHOD]), {}, {}, {})
     for key, value in block.items():
@@ -104,12 +102,16 @@ def parse_space(block: Mapping[str, Any], position: int) -> Space:
 
 
 def _range(value: Mapping[str, Any], hint: Any, where: str) -> Range:
+    """The range; SpecError if it is none. It is of whole numbers where the knob is, also one that may be
+    null."""
+    low, high, log = value["low"], value["high"], value.get("log", False)
+    numbers = all(type(end) in (int, float) and -LARGEST <= end <= LARGEST for end in (low, high))
     extra = set(value) - {"low", "high", "log"}
-    numbers = all(isinstance(value[end], int | float) for end in ("low", "high"))
-    log = bool(value.get("log", False))
-    if extra or not numbers or value["low"] >= value["high"] or (log and value["low"] <= 0):
-        raise SpecError(f"{where} = {dict(value)!r}: a range is low < high, and log needs low > 0")
-    return Range(value["low"], value["high"], log, integer=hint is int)
+    if extra or not numbers or low >= high or not isinstance(log, bool) or (log and low <= 0):
+        allowed = "a range is two finite numbers, low < high, and `log: true` needs low > 0"
+        raise SpecError(f"{where} = {dict(value)!r}: {allowed}")
+    kinds = {hint, *typing.get_args(hint)}
+    return Range(low, high, log, integer=int in kinds and float not in kinds)
 
 
 def _validate(space: Space) -> None:
@@ -124,36 +126,76 @@ def _validate(space: Space) -> None:
 
 
 def build(cls: type[Any], configuration: Mapping[str, Any], where: str) -> Any:
-    """An object of a component dataclass from plain values; nested components by their `name`."""
+    """An object of a component dataclass from plain values; nested components by their `name`.
+
+    The one place where records of knobs are made from what people write. SpecError in one line for a knob
+    that does not exist, at any depth, or a value that is not allowed; `where` begins it.
+    """
+    _refuse_unknown(cls, configuration, where)
     hints = typing.get_type_hints(cls)
-    values = {
-        key: _nested(hints[key], value, f"{where}.{key}") if key in hints else value
-        for key, value in configuration.items()
-    }
+    values = {key: _nested(hints[key], value, f"{where}.{key}") for key, value in configuration.items()}
     try:
-        return TypeAdapter(cls).validate_python(values, strict=False)
+        built = TypeAdapter(cls).validate_python(values, strict=False)
     except ValidationError as error:
         raise SpecError(f"{where}.{explain(error, cls)}") from error
+    for key in configuration:
+        for number in _numbers(getattr(built, key)):
+            if not -LARGEST <= number <= LARGEST:  # so neither NaN nor an infinity
+                raise SpecError(f"{where}.{key} = {number}: expected a finite number of at most 64 bits")
+    return built
+
+
+def _refuse_unknown(cls: type[Any], keys: Iterable[str], where: str) -> None:
+    """SpecError for a key that is no knob; pydantic takes any of a plain dataclass."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for key in keys:
+        if key not in fields:
+            raise SpecError(f"{where}: {unknown(str(key), fields, f'key of {_file(cls)}')}")
+
+
+def _file(cls: type[Any]) -> str:
+    """The name of the file that defines a class."""
+    return cls.__module__.rpartition(".")[2]
+
+
+def _numbers(value: Any) -> Iterator[float | int]:
+    """The numbers in a knob's value."""
+    for item in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(item, int | float):
+            yield item
 
 
 def _nested(hint: Any, value: Any, where: str) -> Any:
     """The object that a plain value stands for, where the field holds a component; else the value."""
     base = _component_type(hint)
-    if base is None or value is None:
+    if base is None:
+        return _no_truth(hint, value, where)
+    if value is None:
         return value
-    knobs = {"name": value} if isinstance(value, str) else value
+    folder = getattr(base, "FOLDER", None)
+    knobs = {"name": value} if folder is not None and isinstance(value, str) else value
     if not isinstance(knobs, Mapping):
         raise SpecError(f"{where} = {value!r}: expected a mapping of knobs")
-    folder = getattr(base, "FOLDER", None)
+    name, rest = knobs.get("name"), {key: knob for key, knob in knobs.items() if key != "name"}
     if folder is None:
-        return build(base, {k: v for k, v in knobs.items() if k != "name"}, where)
-    if "name" not in knobs:
+        if name not in (None, _file(base)):  # its own, as stored configurations have it
+            raise SpecError(f"{where}.name = {name!r}: {_file(base)} has no name to choose; leave it out")
+        return build(base, rest, where)
+    if name is None:
         raise SpecError(f"{where}.name is missing")
     try:
-        cls = component_class(folder, str(knobs["name"]))
+        cls = component_class(folder, str(name))
     except UnknownName as error:
         raise SpecError(f"{where}: {error}") from error
-    return build(cls, {k: v for k, v in knobs.items() if k != "name"}, where)
+    return build(cls, rest, where)
+
+
+def _no_truth(hint: Any, value: Any, where: str) -> Any:
+    """The value; SpecError for a truth value where the field holds none: `yes` would pass as 1."""
+    given = value if isinstance(value, list) else [value]
+    if any(isinstance(item, bool) for item in given) and bool not in (hint, *typing.get_args(hint)):
+        raise SpecError(f"{where} = {value!r}: true and false have no meaning here")
+    return value
 
 
 def _component_type(hint: Any) -> type[Any] | None:

@@ -1,15 +1,28 @@
 """Experiment specs: YAML, validated before anything starts."""
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from components.data.written import TextError, parse_yaml, read_yaml, unknown
 from components.method import Method
 from components.stage import Stage
-from grid.names import names, unknown
+from grid.names import names
+
+LARGEST = 2**63 - 1  # what a whole number of the results store can be
+LARGEST_SEED_OF_SEARCH = 2**32 - 1  # of Optuna's samplers
 
 
 class SpecError(ValueError):
@@ -17,9 +30,17 @@ class SpecError(ValueError):
 
 
 class Strict(BaseModel):
-    """A frozen model that takes no unknown key."""
+    """A frozen model that takes no unknown key, no infinity, and no truth value: none of its fields is one,
+    and `yes` would pass as 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
+            raise PydanticCustomError("truth", "true and false have no meaning here")
+        return value
 
 
 class DatasetEntry(Strict):
@@ -41,7 +62,7 @@ class Search(Strict):
     metric: str = "average_accuracy"
     selection: str = "last"
     mode: Literal["max", "min"] = "max"
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Le(LARGEST_SEED_OF_SEARCH)] = 0
 
 
 class Replicas(Strict):
@@ -114,6 +135,10 @@ class Resources(Strict):
         return self.methods.get(name, self.methods.get("default", MethodResources()))
 
 
+UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}  # how pydantic calls a key that does not exist
+BRANCH = re.compile(r"constrained-int|function-after\[.*\]")  # and a branch of a union, within a place
+
+
 class Spec(Strict):
     """One experiment: data sets x methods x search space x seeds, and what it may use.
 
@@ -129,7 +154,7 @@ class Spec(Strict):
     expected: str = ""
     source: str = ""
     datasets: Annotated[list[DatasetEntry], MinLen(1)]
-    seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
+    seeds: Annotated[list[Annotated[int, Ge(0), Le(LARGEST)]], MinLen(1)] = [0]
     methods: Annotated[list[dict[str, Any]], MinLen(1)]
     search: Search = Search()
     resources: Resources = Resources()
@@ -145,9 +170,9 @@ def load_spec(path: Path, overrides: tuple[str, ...] = ()) -> Spec:
     if not path.is_file():
         raise SpecError(f"no spec {path}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
+    except TextError as error:
+        raise SpecError(str(error)) from error
     if not isinstance(content, dict):
         raise SpecError(f"{path}: a spec is a mapping that starts with `name:`")
     content["datasets"] = _entries(content.get("datasets"))
@@ -166,11 +191,15 @@ def parse_spec(content: dict[str, Any], origin: str) -> Spec:
     if (spec.search.kind == "grid") != (spec.search.trials is None):
         raise SpecError(f"{origin}: search.trials is needed by random and optuna, and by no grid")
     given = [entry.name for entry in spec.datasets]
-    if len(set(given)) != len(given):
-        raise SpecError(f"{origin}: datasets has a name twice")
-    if len(set(spec.seeds)) != len(spec.seeds):
-        raise SpecError(f"{origin}: seeds has a value twice")
+    _refuse_twice(f"{origin}: datasets has a name twice", given)
+    _refuse_twice(f"{origin}: seeds has a value twice", spec.seeds)
     return spec
+
+
+def _refuse_twice(problem: str, values: Sequence[str] | Sequence[int]) -> None:
+    for position, value in enumerate(values):
+        if value in values[:position]:
+            raise SpecError(f"{problem}: {value!r}")
 
 
 def _entries(datasets: Any) -> Any:
@@ -182,15 +211,22 @@ def _entries(datasets: Any) -> Any:
 
 def explain(error: ValidationError, model: type[Any]) -> str:
     """The first problem of a validation as one line: key, value, what is allowed, the closest known key."""
-    first = error.errors()[0]
-    location = ".".join(str(part) for part in first["loc"])
-    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return unknown(location, _known_keys(model, first["loc"]), "key")
+    found = error.errors()
+    first = next((one for one in found if one["type"] in UNKNOWN), found[0])
+    place = _place(first["loc"])
+    location = ".".join(str(part) for part in place)
+    if first["type"] in UNKNOWN:
+        return unknown(location, _known_keys(model, place), "key")
     if first["type"] == "value_error":
         return first["msg"].removeprefix("Value error, ")
     if first["type"] in {"missing", "missing_argument"}:
         return f"{location} is missing"
     return f"{location} = {first['input']!r}: {first['msg'].lower()}"
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The keys alone."""
+    return tuple(part for part in location if not BRANCH.fullmatch(str(part)))
 
 
 def _known_keys(model: type[Any], location: tuple[int | str, ...]) -> list[str]:
@@ -206,22 +242,37 @@ def _inner(model: type[Any], part: int | str) -> type[Any]:
     """The model below `part`: of a field, or the element of a list or mapping."""
     fields = getattr(model, "model_fields", {})
     annotation: Any = fields[part].annotation if part in fields else model
-    while not hasattr(annotation, "model_fields") and getattr(annotation, "__args__", None):
-        models = [arg for arg in annotation.__args__ if arg not in (str, int, type(None))]
-        annotation = models[0] if models else object
-    return annotation  # type: ignore[no-any-return]
+    return next(_models(annotation), object)
+
+
+def _models(annotation: Any) -> Iterator[type[Any]]:
+    """The models in an annotation."""
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise SpecError(f"--set {override!r}: expected key=value")
+    try:
+        value = parse_yaml(text, f"--set {override!r}")
+    except TextError as error:
+        raise SpecError(str(error)) from error
     *parents, last = key.split(".")
     place: Any = content
     try:
         for part in parents:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        value = yaml.safe_load(text)
-        place[int(last) if isinstance(place, list) else last] = value
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+            place = place[_position(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place[_position(last) if isinstance(place, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise SpecError(f"--set {override!r}: the spec has no such place") from error
+
+
+def _position(part: str) -> int:
+    """Of an item in a list, from 0; ValueError for anything else, as `-1`."""
+    if not part.isdecimal():
+        raise ValueError(part)
+    return int(part)
