@@ -2,14 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from string import Formatter
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from components.data.columns import Data
 from components.models.clip.clip import Clip
 from components.stage import TensorStage
+
+
+def _with_one_place(template: str) -> str:
+    """The template as given; ValueError if a concept has no place in it, so that all would read alike, or
+    another than `{}`."""
+    try:
+        places = [parts[1:] for parts in Formatter().parse(template) if parts[1] is not None]
+    except ValueError:  # a brace alone
+        places = []
+    if places != [("", "", None)]:
+        raise ValueError(f"template = {template!r}: expected {{}}, where the concept goes, once and alone")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_with_one_place)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +41,7 @@ class ClipTexts(TensorStage):
 
     clip: Clip
     texts: tuple[str, ...]
-    templates: tuple[str, ...] = ("a photo of {}",)
+    templates: tuple[Template, ...] = ("a photo of {}",)
 
     def compute(self, data: Data, device: str, report: Callable[..., None]) -> dict[str, NDArray[Any]]:
         model = self.clip.load(device)

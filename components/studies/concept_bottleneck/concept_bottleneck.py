@@ -22,7 +22,7 @@ from components.stage import Size, Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
-from components.stages.clip_texts import ClipTexts
+from components.stages.clip_texts import ClipTexts, Template
 from components.studies.concept_bottleneck.evidence import evidence_for, rules_table, verdict, why_dropped
 from components.studies.concept_bottleneck.final.final_layer import (
     NEC_TARGETS,
@@ -66,7 +66,7 @@ class ConceptBottleneck(Method):
 
     clip: Clip = Clip()
     vocabulary: str = "concepts"
-    template: str = "{}"
+    template: Template = "{}"
     final_layer: Literal["sparse", "dense"] = "sparse"
     lambda_sparse: Annotated[float, Gt(0)] | Literal["val", "nec"] = "val"
     nec: Annotated[float, Gt(0)] = 5.0

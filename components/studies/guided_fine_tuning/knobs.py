@@ -17,6 +17,7 @@ from components.models.segmentation.segmenter import Segmenter
 from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
 from components.models.training.recipe import Recipe
 from components.pixels.frames import Frame
+from components.stages.clip_texts import Template
 from components.studies.guided_fine_tuning.concept_masks import ConceptRules
 from components.studies.guided_fine_tuning.training_masks import MaskSource
 from components.studies.starting_network import check_start
@@ -59,7 +60,7 @@ class FineTuningKnobs(Method):
     masks: MaskSource = "concepts"
     clip: Clip = Clip()
     vocabulary: str = "concepts"
-    template: str = "a photo of {}"
+    template: Template = "a photo of {}"
     segmenter: Segmenter = Felzenszwalb()
     k_top: Annotated[int, Ge(1)] = 15
     box_threshold: Annotated[float, Ge(0), Le(1)] = 0.35

@@ -15,6 +15,7 @@ from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
 from components.models.training.recipe import Recipe
 from components.pixels.bags import BagRules, BoxRules
 from components.pixels.crops import Outside
+from components.stages.clip_texts import Template
 from components.studies.starting_network import check_start
 
 
@@ -47,7 +48,7 @@ class SegMilKnobs(Method):
 
     clip: Clip = Clip()
     vocabulary: str = "concepts"
-    template: str = "a photo of {}"
+    template: Template = "a photo of {}"
     segmenter: Segmenter = Felzenszwalb()
     k_top: Annotated[int, Ge(1)] = 10
     tau_min_pixels: Annotated[float, Ge(0)] = 256.0
