@@ -10,8 +10,9 @@ from components.data.card import Card, CardError, load_card
 from components.data.columns import Data
 from components.data.fingerprint import FileHashes, fingerprint
 from components.data.images import DataError, ImageIndex
+from components.data.written import unknown
 from components.identity import digest
-from grid.names import component_class
+from grid.names import UnknownName, component_class, names
 from grid.progress import Display
 from grid.spec.space import build
 from grid.spec.spec import DatasetEntry, SpecError
@@ -53,30 +54,39 @@ def locate(entry: DatasetEntry) -> Source:
     """The card of an entry and its root: `root` in the spec, else CONCEPTGRID_DATA/<name>, else the card's,
     else, for a card with a generator, a folder of the home named by the generator's knobs.
 
-    SpecError for an unknown card or generator knob, or a `root` of the spec that is not there.
+    A spec that gives knobs of the generator means what they draw: of a folder that is there nobody knows by
+    which knobs it was drawn. SpecError for an unknown card, layout or generator knob, or a `root` of the spec
+    that is not there or stands beside knobs of the generator.
     """
     try:
         card = load_card(entry.name)
     except CardError as error:
         raise SpecError(str(error)) from error
+    if card.layout not in names(READERS):
+        raise SpecError(f"card of {card.name}: {unknown(card.layout, names(READERS), 'layout')}")
     generator = _generator(card, entry)
+    if entry.root and entry.generator:
+        raise SpecError(
+            f"data set {card.name}: knobs of generator change nothing of what is at root; give one"
+        )
     if generator is not None and "image_size" in entry.generator:
         card = card.model_copy(update={"image_size": generator.image_size})
     given = Path(entry.root).expanduser().resolve() if entry.root else None
     if given is not None and not given.is_dir():
         raise SpecError(f"data set {card.name}: no folder {given}")
-    return Source(entry, card, given or _usual_root(card, generator), generator)
+    return Source(entry, card, given or _usual_root(entry, card, generator), generator)
 
 
-def _usual_root(card: Card, generator: Any | None) -> Path | None:
+def _usual_root(entry: DatasetEntry, card: Card, generator: Any | None) -> Path | None:
+    drawn = None if generator is None else home() / "data" / f"{card.name}-{_identity(generator)}"
+    if entry.generator:
+        return drawn
     shared = data_folder()
     if shared is not None and (shared / card.name).is_dir():
         return shared / card.name
     if card.root is not None:
         return Path(os.path.expandvars(card.root)).expanduser().resolve()
-    if generator is not None:
-        return home() / "data" / f"{card.name}-{_identity(generator)}"
-    return None
+    return drawn
 
 
 def _generator(card: Card, entry: DatasetEntry) -> Any | None:
@@ -85,8 +95,13 @@ def _generator(card: Card, entry: DatasetEntry) -> Any | None:
             raise SpecError(f"data set {card.name} has no generator to set knobs of")
         return None
     knobs = {**card.generator, **entry.generator}
-    cls = component_class(GENERATORS, knobs.pop("name"))
-    return build(cls, knobs, f"data set {card.name}, generator")
+    where = f"data set {card.name}, generator"
+    name = str(knobs.pop("name", ""))
+    try:
+        cls = component_class(GENERATORS, name)
+    except UnknownName as error:
+        raise SpecError(f"{where}: {error}") from error
+    return build(cls, knobs, where)
 
 
 def _identity(generator: Any) -> str:
