@@ -209,6 +209,28 @@ def test_a_broken_line_is_named_and_a_data_set_may_have_none(
             list(references("cub"))
 
 
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ("P,1,r,s,m,a,val,last,0.7,,", "line 3: .* are those of line 2; tell them apart by the setting"),
+        ("P,1,r,s2,m,a,test,last,nan,,", "line 3: a number is not finite"),
+        ("P,1,r,s2,m,a,test,last,0.5,inf,", "line 3: a number is not finite"),
+        ("P,1,r,sé,m,a,test,last,0.5,,", "reported.csv, line 3: byte 0xe9 is no UTF-8 text"),
+    ],
+)
+def test_a_number_that_would_be_lost(
+    second: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a metric named twice the second line was passed over."""
+    monkeypatch.setattr("grid.inputs.references.DATASETS", tmp_path)
+    (tmp_path / "cub").mkdir()
+    header = "paper,table_name,row_name,setting,method,metric,split,selection,value,std,n"
+    text = f"{header}\nP,1,r,s,m,a,test,last,0.5,0.01,3\n{second}\n"
+    (tmp_path / "cub/reported.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(SpecError, match=says):
+        list(references("cub"))
+
+
 def test_they_enter_a_store_once(tmp_path: Path) -> None:
     store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
     for _ in range(2):
