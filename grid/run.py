@@ -24,12 +24,14 @@ from grid.trials.recorder import Recorder
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for: a spec, where its world is, and the cluster's address (None: this machine)."""
+    """What a user asks for: a spec, where its world is, and the cluster's address (None: this machine).
+    recompute: whether stages whose artifacts are broken are computed again, or refused."""
 
     spec: Spec
     world: World
     address: str | None
     tracking_uri: str
+    recompute: bool = False
 
 
 def run(request: Request) -> int:
@@ -40,6 +42,8 @@ def run(request: Request) -> int:
     spec, world = request.spec, request.world
     with Display() as display:
         plan = _resolved_plan(spec, world, display)
+        if recomputed(plan, world, request.recompute, display):
+            plan = plan_of(spec, plan.datasets, world)
         world.results.heal()
         world.results.record_references([row for data in plan.datasets for row in references(data.name)])
         if not plan.searches:
@@ -70,6 +74,19 @@ def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
         make(source, task.count, os.cpu_count() or 1)
         task.finish(f"{source.root} in {task.seconds:.1f} s")
     return plan_of(spec, [read(source, world.hashes, display) for source in sources], world)
+
+
+def recomputed(plan: Plan, world: World, recompute: bool, display: Display) -> bool:
+    """Makes the broken artifacts that trials would read unfinished; whether there are any. Refused, unless
+    these stages are to be computed again."""
+    read = {key for trial in plan.to_run for key in trial.closure} & plan.cached
+    broken = {key: problem for key in sorted(read) for problem in world.store.problems(key)}
+    if broken and not recompute:
+        raise Refused("; ".join(problem for problem in broken.values()))
+    for key, problem in broken.items():
+        display.say(f"computed again: {problem.rpartition('; ')[0]}")
+        world.store.withdraw(key)
+    return bool(broken)
 
 
 def _launch(request: Request, plan: Plan, display: Display) -> int:

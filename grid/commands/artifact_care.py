@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from grid.stores.artifacts import ArtifactStore
+from grid.stores.artifacts import ArtifactStore, BrokenArtifact
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,18 @@ class Held:
 
 def held(store: ArtifactStore, in_use: set[str]) -> Iterator[Held]:
     """Every artifact of the store. in_use: keys that trials read by name; what those read is needed too."""
-    manifests = {key: store.manifest(key) if store.has(key) else None for key in store.artifact_keys()}
+    manifests = {key: _manifest(store, key) for key in store.artifact_keys()}
     needed = _with_inputs(in_use, manifests)
     for key, manifest in manifests.items():
         yield Held(key, manifest, store.bytes(key), store.last_used(key), key in needed)
+
+
+def _manifest(store: ArtifactStore, key: str) -> Mapping[str, Any] | None:
+    """None if it is unfinished; of one that cannot be read, that it is broken: `verify` says how."""
+    try:
+        return store.manifest(key) if store.has(key) else None
+    except BrokenArtifact:
+        return {"kind": "(broken manifest)"}
 
 
 def _with_inputs(keys: set[str], manifests: Mapping[str, Mapping[str, Any] | None]) -> set[str]:

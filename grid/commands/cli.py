@@ -78,6 +78,9 @@ def run_command(
         typer.Option(help="images that failed: `wrong` (in the denominator) or `drop` (flagged)"),
     ] = None,
     rerun: Annotated[bool, typer.Option(help="run trials again that are done")] = False,
+    recompute: Annotated[
+        bool, typer.Option(help="compute stages again whose artifacts lost something; else they are refused")
+    ] = False,
 ) -> None:
     """Runs the experiment. The same command again runs only what is missing.
 
@@ -95,7 +98,7 @@ def run_command(
     if rerun:
         for trial in _plan(loaded, world).trials:
             world.results.reopen(trial.id)
-    status = run(Request(loaded, world, address, tracking_uri()))
+    status = run(Request(loaded, world, address, tracking_uri(), recompute))
     if status == 0:
         typer.echo(f"results: python -m analysis report {loaded.name}")
         typer.echo(f"MLflow UI: mlflow ui --backend-store-uri {tracking_uri()}")
@@ -253,11 +256,13 @@ def _refusal(error: Exception) -> tuple[str, int] | None:
     from grid.results.database import ResultsUnreachable, redacted
     from grid.results.store import IdentityClash
     from grid.spec.spec import SpecError
+    from grid.stores.artifacts import BrokenArtifact
     from grid.stores.home import HomeError
     from grid.stores.storage import StorageError
 
-    refusals = CardError, DataError, HomeError, IdentityClash, LookupError, MissingWeights, Refused
-    if isinstance(error, (*refusals, ResultsUnreachable, SpecError, StorageError)):
+    refusals = BrokenArtifact, CardError, DataError, HomeError, IdentityClash, LookupError, MissingWeights
+    refusals = *refusals, Refused, ResultsUnreachable, SpecError, StorageError
+    if isinstance(error, refusals):
         return f"refused: {' '.join(str(error).split())}", REFUSED
     if isinstance(error, OperationalError):
         lost = redacted(str(error.orig)).splitlines()[0]

@@ -12,7 +12,7 @@ from grid.planning.plan import Plan, PlannedStage, PlannedTrial
 from grid.progress import Display
 from grid.results.store import ResultsStore
 from grid.stages.pipeline import StageFailed, finish_tensor_stage, run_column_stage, start_tensor_stage
-from grid.stores.artifacts import ArtifactStore
+from grid.stores.artifacts import ArtifactStore, BrokenArtifact
 
 POLL_SECONDS = 0.5
 
@@ -110,7 +110,7 @@ def _run_column_stage(
             plan.spec.max_failed_fraction,
             lambda done, _: task.update(done),
         )
-    except (StageFailed, ray.exceptions.RayError) as error:
+    except (BrokenArtifact, StageFailed, ray.exceptions.RayError) as error:
         failed = _last_line(error)
     if failed:
         gc.collect()  # the failed pipeline lies in a cycle, and its actors would go on holding their CPUs

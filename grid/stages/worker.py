@@ -48,6 +48,7 @@ def placed(table: pa.Table, task: StageTask) -> pa.Table:
     ids = table[IMAGE_ID].to_numpy()
     errors: list[str | None] = [None] * len(ids)
     for name, key in task.columns.items():
+        task.store.column(key)  # a row that was lost is no failure of its image: BrokenArtifact
         places, failures = task.store.places(key), task.store.failures(key)
         for row in range(len(ids)):
             image_id = int(ids[row])
@@ -145,8 +146,8 @@ class StageActor:
     def __init__(self, task: StageTask, device: str, batch_size: int) -> None:
         self._inputs = list(task.columns)
         self._limit = batch_size
-        tensors = {name: task.store.tensors(key) for name, key in task.tensors.items()}
         try:
+            tensors = {name: task.store.tensors(key) for name, key in task.tensors.items()}
             self._map: BatchMap = task.stage.load(tensors, device)
         except Exception as error:  # raised here, Ray would try the actor again and print its stack
             self._broken: str | None = _reason(error)

@@ -2,8 +2,10 @@
 
 `stages/<key>/part-*.parquet` (and `failed-*.parquet`), or `tensors.safetensors`; and `manifest.json`,
 written last: an artifact without it is unfinished and not readable. `used` holds the time of last use.
+What is read is compared with the manifest: an artifact that lost something stops its readers.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +29,15 @@ TENSORS = "tensors.safetensors"
 PROGRESS = "progress.json"
 USED = "used"
 
+MENDS = "`python -m grid run SPEC --recompute` computes again what is missing"
+UNREADABLE = OSError, pa.ArrowInvalid, safetensors.SafetensorError
+
 Tensors = dict[str, NDArray[Any]]
+
+
+class BrokenArtifact(RuntimeError):  # noqa: N818  reads as the message does
+    """A finished artifact is not what was written; the message is one line that names it, says what is wrong
+    and what mends it."""
 
 
 class ArtifactStore:
@@ -49,8 +59,13 @@ class ArtifactStore:
         return self.storage.exists(self.name(key, MANIFEST))
 
     def manifest(self, key: str) -> dict[str, Any]:
-        """What was written when it was finished."""
-        manifest: dict[str, Any] = self.storage.read_json(self.name(key, MANIFEST))
+        """What was written when it was finished. BrokenArtifact if that cannot be read."""
+        try:
+            manifest = self.storage.read_json(self.name(key, MANIFEST))
+        except ValueError as error:  # of JSON or of UTF-8
+            raise BrokenArtifact(f"artifact {key}: {MANIFEST}: {error}; {MENDS}") from error
+        if not isinstance(manifest, dict):
+            raise BrokenArtifact(f"artifact {key}: {MANIFEST} is no mapping; {MENDS}")
         return manifest
 
     def artifact_keys(self) -> list[str]:
@@ -58,12 +73,31 @@ class ArtifactStore:
         return self.storage.folders(FOLDER)
 
     def column(self, key: str) -> Column:
-        """The rows of a column stage."""
-        return Column(self._files(key, PART), self._files(key, FAILED), self.storage.filesystem)
+        """The rows of a column stage. BrokenArtifact if some of a finished one are gone or cannot be read."""
+        manifest = self.manifest(key) if self.has(key) else None
+        try:
+            column = Column(self._files(key, PART), self._files(key, FAILED), self.storage.filesystem)
+        except UNREADABLE as error:
+            raise self._broken(key, manifest, str(error)) from error
+        if manifest is not None:
+            found = len(column.ids) + len(column.failures)
+            if found != manifest["images"]:
+                raise self._broken(key, manifest, f"{found} rows, the manifest says {manifest['images']}")
+        return column
 
     def tensors(self, key: str) -> Tensors:
-        """What a tensor stage wrote."""
-        return dict(safetensors.numpy.load(self.storage.read(self.name(key, TENSORS))))
+        """What a tensor stage wrote. BrokenArtifact if it is gone or cannot be read."""
+        try:
+            return dict(safetensors.numpy.load(self.storage.read(self.name(key, TENSORS))))
+        except UNREADABLE as error:
+            manifest = self.manifest(key) if self.has(key) else None
+            raise self._broken(key, manifest, f"{TENSORS}: {error}") from error
+
+    def _broken(self, key: str, manifest: dict[str, Any] | None, wrong: str) -> BrokenArtifact:
+        told = manifest or {}
+        of = f" of {told['dataset']}" if told.get("dataset") else ""
+        kind = f" ({told['kind']}{of})" if "kind" in told else ""
+        return BrokenArtifact(f"artifact {key}{kind}: {' '.join(wrong.split())}; {MENDS}")
 
     def write_tensors(self, key: str, tensors: Tensors) -> int:
         """Stores the result of a tensor stage; its size in bytes."""
@@ -147,18 +181,47 @@ class ArtifactStore:
         self.storage.delete_folder(f"{FOLDER}/{key}")
 
     def problems(self, key: str) -> Iterator[str]:
-        """What is wrong with a finished artifact: lost parts, rows that do not add up, unreadable files."""
-        manifest = self.manifest(key)
+        """What is wrong with a finished artifact: lost parts, rows that do not add up, unreadable files. Of
+        tensors the header is read, and compared with the file's size."""
         try:
-            if manifest["sort"] == "tensors":
-                self.tensors(key)
-                return
-            ids = self.stored_ids(key)
-        except (OSError, pa.ArrowInvalid, safetensors.SafetensorError) as error:
-            yield f"{key}: {error}"
-            return
-        if len(ids) != manifest["images"]:
-            yield f"{key}: {len(ids)} rows, the manifest says {manifest['images']}"
+            manifest = self.manifest(key)
+            if manifest["sort"] != "tensors":
+                self.column(key)
+            elif wrong := self._cut_short(key):
+                raise self._broken(key, manifest, wrong)
+        except BrokenArtifact as error:
+            yield str(error)
+
+    def _cut_short(self, key: str) -> str:
+        """What is wrong with the size of an artifact's tensors; empty if nothing is."""
+        path = self.storage.path(self.name(key, TENSORS))
+        try:
+            with self.storage.filesystem.open_input_file(path) as file:
+                size, length = file.size(), int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, size)))
+        except (OSError, ValueError) as error:
+            return f"{TENSORS}: {error}"
+        ends = [told["data_offsets"][1] for name, told in header.items() if name != "__metadata__"]
+        whole = 8 + length + max(ends, default=0)
+        return "" if size == whole else f"{TENSORS} has {size} bytes, its header says {whole}"
+
+    def withdraw(self, key: str) -> None:
+        """Makes a broken artifact unfinished, so that the next run computes it again: what can be read of a
+        column stays, unless there is more of it than was written."""
+        try:
+            manifest = self.manifest(key)
+        except BrokenArtifact:
+            manifest = {"sort": None}
+        for path in [*self._files(key, PART), *self._files(key, FAILED)]:
+            try:
+                pq.read_table(path, columns=[IMAGE_ID], filesystem=self.storage.filesystem)
+            except UNREADABLE:
+                self.storage.filesystem.delete_file(path)
+        ids = self.stored_ids(key)
+        if manifest["sort"] == "column" and len(np.unique(ids)) == len(ids) <= manifest["images"]:
+            self.storage.delete_file(self.name(key, MANIFEST))
+        else:
+            self.delete(key)
 
     def _files(self, key: str, sort: str) -> list[str]:
         files = self.storage.files(f"{FOLDER}/{key}")

@@ -89,4 +89,5 @@ def _compute(planned: PlannedStage, plan: Plan, world: World) -> None:
         for table in tables:
             store.write_part(planned.key, table.append_column("error", pa.nulls(len(table), pa.string())))
     sort = "tensors" if isinstance(stage, TensorStage) else "column"
-    store.publish(planned.key, {"key": planned.key, "sort": sort, "identity": planned.identity})
+    told = {"key": planned.key, "sort": sort, "identity": planned.identity}
+    store.publish(planned.key, {**told, "images": planned.images, "failed": 0})
