@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.data.mask_files import Meaning
 from components.data.sample import Sample
 from components.identity import component_name
 
@@ -27,12 +28,14 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """Where one image and its masks lie (absolute paths; None where the data set has no such mask)."""
+    """Where one image and its masks lie (absolute paths; None where the data set has no such mask), and what
+    the card says of the masks' values."""
 
     image_id: int
     path: Path
     mask: Path | None = None
     part_mask: Path | None = None
+    mask_values: Meaning = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
+from components.data.mask_files import Meaning
 from components.data.written import TextError, read_text, read_yaml, unknown
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
@@ -74,8 +75,9 @@ class Card(BaseModel):
     `test_folder`: of the layout image_folder, where releases call what everybody tests on `val`;
     `sets`: of the layout imagenet_shifts, what is tested on;
     `masks` and `part_masks` are patterns relative to the root, with `{stem}` for the image's path
-    without its suffix, below the folder `images` where the layout has one; what their values mean says
-    `components.data.mask_files`;
+    without its suffix, below the folder `images` where the layout has one;
+    `mask_values`: what the values of `masks` mean, {object: [..], ignore: [..]}, or `soft`: see
+    `components.data.mask_files`, also for masks of which the card says nothing;
     `vocabularies`: the card whose vocabularies this data set uses, where not its own.
     """
 
@@ -97,6 +99,7 @@ class Card(BaseModel):
     generator: dict[str, Any] | None = None
     masks: Pattern | None = None
     part_masks: Pattern | None = None
+    mask_values: Meaning = None
     parts: Names = ()
     vocabularies: str | None = None
     note: str = ""

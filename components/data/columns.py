@@ -1,7 +1,8 @@
 """What a trial reads: labels, groups, and the columns that stages have written, in id order."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.data.card import Card
 from components.data.images import ImageIndex, decode
+from components.data.mask_files import fit, read_mask, read_parts
 
 Ids = NDArray[np.int64]
 ERROR = "error"  # why an image failed
@@ -81,7 +83,11 @@ class Column:
 
 
 class Data:
-    """One data set as a trial sees it. `data["clip"]` is the column that the method calls so."""
+    """One data set as a trial sees it. `data["clip"]` is the column that the method calls so.
+
+    masks_left_out: of the masks that were asked for, those that are missing or cannot be used: the row in the
+    index and why, by the file's path relative to the root.
+    """
 
     def __init__(
         self,
@@ -97,6 +103,7 @@ class Data:
         self._columns = dict(columns or {})
         self._tensors = dict(tensors or {})
         self._on_failed = on_failed
+        self.masks_left_out: dict[str, tuple[int, str]] = {}
         self._needed = [column for name, column in self._columns.items() if name not in training_columns]
 
     def __getitem__(self, name: str) -> Column:
@@ -134,6 +141,31 @@ class Data:
         """The decoded images, uint8 (H, W, 3), one after the other; OSError if one cannot be read."""
         rows = self.rows(ids)
         return (decode(self.index.path(row)) for row in rows)
+
+    def object_mask(self, row: int) -> NDArray[np.uint8] | None:
+        """The mask of the object in the image of this row of the index, uint8 (H, W): 1 the object, 0 the
+        rest, IGNORE what counts nowhere. None where there is none, or none that can be used."""
+        values = self.index.mask_values
+        return self._mask(row, self.index.masks, lambda path: read_mask(path, values))
+
+    def part_mask(self, row: int) -> NDArray[np.uint8] | None:
+        """The same of the card's parts: k the k-th part, 0 none, IGNORE what counts nowhere."""
+        return self._mask(row, self.index.part_masks, read_parts)
+
+    def _mask(
+        self, row: int, pattern: str | None, read: Callable[[Path], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8] | None:
+        path = self.index.beside(pattern, row)
+        if path is None:
+            return None
+        try:
+            mask = read(path)
+            fit(mask, self.index.path(row))
+        except (OSError, ValueError) as error:
+            why = "missing" if isinstance(error, FileNotFoundError) else str(error)
+            self.masks_left_out[path.relative_to(self.index.root).as_posix()] = (row, why)
+            return None
+        return mask
 
     def rows(self, ids: Ids) -> NDArray[np.int64]:
         """Positions of the ids in the index."""

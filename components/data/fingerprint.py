@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from components.data.images import ImageIndex, stored_in
+from components.data.mask_files import MaskValues
 from components.identity import digest
 
 
@@ -15,9 +17,7 @@ class FileHashes:
 
     def __init__(self, memory: Path) -> None:
         self.memory = memory
-        self._known: dict[str, list[object]] = {}
-        if memory.is_file():
-            self._known = json.loads(memory.read_text())
+        self._known: dict[str, list[object]] = remembered(memory)
 
     def of(self, path: Path) -> str:
         """sha256 of the file as 64 hex characters; OSError if it cannot be read."""
@@ -32,14 +32,31 @@ class FileHashes:
 
     def save(self) -> None:
         """Writes the memory, whole or not at all."""
-        self.memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.memory.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self._known))
-        temporary.replace(self.memory)
+        remember(self.memory, self._known)
+
+
+def remembered(memory: Path) -> dict[str, Any]:
+    """What a file of memory holds. Nothing where a crash has cut it short: it is found again."""
+    if not memory.is_file():
+        return {}
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def remember(memory: Path, known: Mapping[str, Any]) -> None:
+    """Writes a file of memory, whole or not at all."""
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = memory.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(known), encoding="utf-8")
+    temporary.replace(memory)
 
 
 def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int], None] | None = None) -> str:
-    """Hash of the index (ids, paths, labels, groups, splits) and of each image and mask file.
+    """Hash of the index (ids, paths, labels, groups, splits), of each image and mask file, and of what the
+    card says of the masks' values: not of `soft`, which gives no mask another meaning.
 
     A file that is listed but missing counts as such: it will be a failure row, not a stop. `progress(done)`
     is called per image.
@@ -61,7 +78,8 @@ def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int],
                 progress(row + 1)
     finally:
         hashes.save()  # what was read is not read again, also after Ctrl-C
-    return digest([list(index.classes), list(index.group_names), rows])
+    told = [index.mask_values.model_dump()] if isinstance(index.mask_values, MaskValues) else []
+    return digest([list(index.classes), list(index.group_names), rows, *told])
 
 
 def _files(index: ImageIndex, row: int) -> list[Path]:

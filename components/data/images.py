@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.data.mask_files import Meaning
 from components.identity import rng
 
 SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 MAX_PIXELS = 64_000_000  # a larger image is refused before it is decoded
 
 
@@ -26,7 +26,9 @@ class ImageIndex:
 
     image_ids int64 (n,), unique; labels int64 (n,) in 0..C-1; groups int64 (n,) in 0..G-1;
     splits: text (n,), each of SPLITS; `classes` and `group_names` name labels and groups.
-    `masks`, `part_masks`: path patterns of the card, with `{stem}`, or None.
+    `masks`, `part_masks`: path patterns of the card, with `{stem}`, or None; `mask_values`: what the card
+    says of the masks' values;
+    `left_out`: what lies beside the images and is not in the index, in words with counts.
     """
 
     root: Path
@@ -39,6 +41,8 @@ class ImageIndex:
     group_names: tuple[str, ...]
     masks: str | None = None
     part_masks: str | None = None
+    mask_values: Meaning = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)

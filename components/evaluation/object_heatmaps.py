@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from components.data.columns import Data, Ids
 from components.data.images import blocks
-from components.data.mask_files import read_mask
 from components.method import LAST, Metric
 from components.metrics.heatmaps import (
     POINTING_TOLERANCE,
@@ -77,9 +76,10 @@ def _with_objects(
     """Row in the index, heatmap and object mask, both (S, S), of the images; a block of them at once."""
     ids = data.usable_split(split).ids
     found = [data.index.beside(data.index.masks, int(row)) for row in data.rows(ids)]
-    kept = [(image_id, path) for image_id, path in zip(ids, found, strict=True) if path and path.is_file()]
+    kept = ids[[path is not None and path.is_file() for path in found]]
     for part in blocks(len(kept), IMAGES_AT_ONCE):
-        of_block = np.array([image_id for image_id, _ in kept[part]], np.int64)
-        triples = zip(data.rows(of_block), heatmaps(of_block), kept[part], strict=True)
-        for row, heatmap, (_, path) in triples:
-            yield int(row), heatmap, framed_mask(read_mask(path), data.card.image_size, frame)
+        pairs = zip(data.rows(kept[part]), heatmaps(kept[part]), strict=True)
+        for row, heatmap in pairs:
+            mask = data.object_mask(int(row))
+            if mask is not None:
+                yield int(row), heatmap, framed_mask(mask, data.card.image_size, frame)

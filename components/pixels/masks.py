@@ -41,6 +41,12 @@ def union(counts: Sequence[bytes], height: int, width: int) -> bytes:
     return bytes(coco.merge(_runs(counts, height, width))["counts"])
 
 
+def without(one: bytes, other: bytes, height: int, width: int) -> bytes:
+    """Run lengths of what is in one mask and not in another."""
+    both = decode([one, other], height, width)
+    return encode((both[0] & ~both[1])[None])[0]
+
+
 def areas(counts: Sequence[bytes], height: int, width: int) -> NDArray[np.int64]:
     """Pixels of each mask: (S,)."""
     runs = _runs(counts, height, width)  # one by one: of more than 255 at once, pycocotools overflows

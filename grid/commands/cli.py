@@ -260,9 +260,9 @@ def _refusal(error: Exception) -> tuple[str, int] | None:
     from grid.stores.home import HomeError
     from grid.stores.storage import StorageError
 
-    refusals = BrokenArtifact, CardError, DataError, HomeError, IdentityClash, LookupError, MissingWeights
-    refusals = *refusals, Refused, ResultsUnreachable, SpecError, StorageError
-    if isinstance(error, refusals):
+    given = CardError, DataError, MissingWeights, Refused, SpecError
+    places = BrokenArtifact, HomeError, IdentityClash, ResultsUnreachable, StorageError
+    if isinstance(error, (*given, *places, LookupError)):
         return f"refused: {' '.join(str(error).split())}", REFUSED
     if isinstance(error, OperationalError):
         lost = redacted(str(error.orig)).splitlines()[0]

@@ -84,11 +84,13 @@ def findings(spec: Spec, places: Places) -> Iterator[Finding]:
 
 def _dataset(entry: DatasetEntry, hashes: FileHashes, display: Display) -> Dataset:
     """The data set; what is wrong with it counts as missing."""
-    card = load_card(entry.name)
+    card, root = load_card(entry.name), None
     try:
-        return read(locate(entry), hashes, display)
+        source = locate(entry)
+        root = source.root
+        return read(source, hashes, display)
     except SpecError as error:
-        return Dataset(card, None, None, None, str(error))
+        return Dataset(card, root, None, None, str(error))
 
 
 def _python() -> Finding:
@@ -107,13 +109,15 @@ def _data(dataset: Dataset, position: int) -> Finding:
     if dataset.index is None:
         if "drawn when the grid runs" in dataset.missing:
             return Finding(check, True, dataset.missing)
-        return Finding(check, False, dataset.missing.removeprefix(f"{check}: "), fix)
+        is_there = dataset.root is not None and dataset.root.is_dir()  # then the line says what to do
+        return Finding(check, False, dataset.missing.removeprefix(f"{check}: "), "" if is_there else fix)
     index = dataset.index
     files = {stored_in(index.path(row))[0] for row in range(len(index))}
     absent = sum(not file.is_file() for file in files)
     if absent:
         return Finding(check, False, f"{absent} of {len(files)} image files are not in {index.root}", fix)
-    return Finding(check, True, f"{len(index)} images in {index.root}, fingerprint {dataset.fingerprint}")
+    found = f"{len(index)} images in {index.root}, fingerprint {dataset.fingerprint}"
+    return Finding(check, True, "; left out: ".join([found, *dataset.left_out]))
 
 
 def _named(plan: Plan, noun: str, well: str) -> Iterator[Finding]:

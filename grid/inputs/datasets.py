@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.data.card import Card, CardError, load_card
 from components.data.columns import Data
-from components.data.fingerprint import FileHashes, fingerprint
+from components.data.fingerprint import FileHashes, fingerprint, remember, remembered
 from components.data.images import DataError, ImageIndex
+from components.data.mask_checks import MaskChecks, check_masks
 from components.data.written import unknown
 from components.identity import digest
 from grid.names import UnknownName, component_class, names
@@ -26,13 +28,21 @@ PATIENCE = 2.0  # seconds that a fingerprint may take without a word
 @dataclass(frozen=True)
 class Dataset:
     """A data set of one launch. `index` and `fingerprint` are None where it is not there (yet); then
-    `missing` says what is missing."""
+    `missing` says what is missing. left_out: files that its layout does not read and masks that cannot be
+    used, in words with counts."""
 
     card: Card
     root: Path | None
     index: ImageIndex | None
     fingerprint: str | None
     missing: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What its readers should know: the card's note, and what was left out."""
+        said = [" ".join(self.card.note.split())] if self.card.note else []
+        return " ".join([*said, *(f"Left out: {text}." for text in self.left_out)])
 
     @property
     def name(self) -> str:
@@ -135,7 +145,33 @@ def read(source: Source, hashes: FileHashes, display: Display) -> Dataset:
     task = display.task(f"fingerprinting {card.name}", len(index), "images", PATIENCE)
     found = fingerprint(index, hashes, task.update)
     task.finish(f"{len(index)} images in {task.seconds:.1f} s")
-    return Dataset(card, root, index, found)
+    checks = _mask_checks(card, index, found, hashes, display)
+    if any(check.read_otherwise for check in checks):
+        found = digest([found, "masks", 2])
+    notes = [note for check in checks if (note := check.note())]
+    return Dataset(card, root, index, found, left_out=(*index.left_out, *notes))
+
+
+def _mask_checks(
+    card: Card, index: ImageIndex, found: str, hashes: FileHashes, display: Display
+) -> list[MaskChecks]:
+    """The checks of the masks, remembered beside the hashes by the fingerprint: of the same bytes they are
+    the same. SpecError for masks whose values may mean several things."""
+    if index.masks is None and index.part_masks is None:
+        return []
+    memory = hashes.memory.with_name("mask_checks.json")
+    known = remembered(memory)
+    key = digest([found, index.mask_values == "soft"])
+    with suppress(KeyError, TypeError):  # another form, of another version of this program
+        return [MaskChecks(**told) for told in known[key]]
+    task = display.task(f"checking masks of {card.name}", 2 * len(index), "masks", PATIENCE)
+    try:
+        checks = check_masks(index, task.update)
+    except DataError as error:
+        raise SpecError(f"data set {card.name}: {error}") from error
+    task.finish(f"{sum(check.n for check in checks)} masks in {task.seconds:.1f} s")
+    remember(memory, {**known, key: [check.as_json() for check in checks]})
+    return checks
 
 
 def _missing(source: Source) -> str:

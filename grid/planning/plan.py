@@ -169,7 +169,7 @@ class Plan:
             "model_passes": sum(stage.model_passes for stage in todo),
             "estimated_seconds": self.estimated_seconds,
             "unresolved": list(self.unresolved),
-            "notes": {dataset.name: dataset.card.note for dataset in self.datasets},
+            "notes": {dataset.name: dataset.note for dataset in self.datasets},
             "stages": [self._stage_json(stage) for stage in self.stages.values()],
         }
 

@@ -22,6 +22,9 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"{facts['sharing_factor']:g} (stage runs without sharing / with)",
         markup=False,
     )
+    for dataset in plan.datasets:
+        for text in dataset.left_out:
+            console.print(f"left out of {dataset.name}: {text}", markup=False)
     if not facts["to_run"]:
         return
     console.print(_table(plan))
@@ -30,9 +33,9 @@ def show_plan(plan: Plan, console: Console) -> None:
     counted = all(dataset.index is not None for dataset in plan.datasets)
     passes = f"{facts['model_passes']} images" if counted else "not counted, a data set is not there yet"
     console.print(f"model passes left: {passes}; missing stages: {cost} on hardware as before", markup=False)
-    for name, note in facts["notes"].items():
-        if note:
-            console.print(f"note on {name}: {' '.join(note.split())}", markup=False)
+    for dataset in plan.datasets:
+        if dataset.card.note:
+            console.print(f"note on {dataset.name}: {' '.join(dataset.card.note.split())}", markup=False)
     for missing in plan.unresolved:
         console.print(f"unresolved: {missing}", markup=False)
 

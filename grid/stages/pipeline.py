@@ -106,7 +106,8 @@ def part_size(images: int, batch_size: int, replicas: int) -> int:
 def _task(planned: PlannedStage, stages: Mapping[str, PlannedStage], store: ArtifactStore) -> StageTask:
     assert isinstance(planned.stage, ColumnStage)
     columns, tensors = by_sort(planned.inputs, stages)
-    return StageTask(planned.stage, planned.key, columns, tensors, store)
+    assert planned.index is not None
+    return StageTask(planned.stage, planned.key, columns, tensors, store, planned.index.mask_values)
 
 
 def _stream(

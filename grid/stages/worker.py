@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from components.data.columns import ERROR, IMAGE_ID, Column
 from components.data.images import decode
+from components.data.mask_files import Meaning
 from components.models.weights.device_memory import free_memory, out_of_memory
 from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Size
 from grid.stores.artifacts import ArtifactStore
@@ -31,13 +32,14 @@ UNLIMITED = sys.maxsize
 @dataclass(frozen=True)
 class StageTask:
     """What a worker is told: the stage, its key, its inputs' keys by field name (columns and tensors
-    apart), and the store."""
+    apart), the store, and what the card says of the masks' values."""
 
     stage: ColumnStage
     key: str
     columns: Mapping[str, str]
     tensors: Mapping[str, str]
     store: ArtifactStore
+    mask_values: Meaning = None
 
 
 def placed(table: pa.Table, task: StageTask) -> pa.Table:
@@ -145,6 +147,7 @@ class StageActor:
 
     def __init__(self, task: StageTask, device: str, batch_size: int) -> None:
         self._inputs = list(task.columns)
+        self._mask_values = task.mask_values
         self._limit = batch_size
         try:
             tensors = {name: task.store.tensors(key) for name, key in task.tensors.items()}
@@ -175,7 +178,13 @@ class StageActor:
 
     def _batch(self, table: pa.Table) -> Batch:
         records = [
-            ImageRecord(row[IMAGE_ID], Path(row[PATH]), _path(row[MASK]), _path(row[PART_MASK]))
+            ImageRecord(
+                row[IMAGE_ID],
+                Path(row[PATH]),
+                _path(row[MASK]),
+                _path(row[PART_MASK]),
+                self._mask_values,
+            )
             for row in table.select([IMAGE_ID, PATH, MASK, PART_MASK]).to_pylist()
         ]
         buffers = (cell.as_buffer() for cell in table[PIXELS])

@@ -6,6 +6,7 @@ Everything lies under `trials/<id>/<attempt>/`; the manifest is written last and
 import io
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from grid.stores.provenance import provenance
 FOLDER = "trials"
 MANIFEST = "manifest.json"
 PICTURES_PER_GROUP = 2
+MASKS_NAMED = 100  # of those that a trial left out, in its manifest
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
     manifest = {
         "trial": task.id,
         "attempt": task.attempt,
-        "metrics": [_plain(metric) for metric in [*metrics, *steps]],
+        "metrics": [_plain(metric) for metric in [*metrics, *_masks_left_out(data), *steps]],
+        "masks_left_out": {path: why for path, (_, why) in list(data.masks_left_out.items())[:MASKS_NAMED]},
         "n_failed": int(data.failed(test.ids).sum()),
         "on_failed": task.on_failed,
         "pictures": _write_pictures(store, folder, task.method, fitted, data),
@@ -92,6 +95,12 @@ def _open(task: TrialTask, dataset: Dataset, store: ArtifactStore) -> Data:
         on_failed=task.on_failed,
         training_columns=task.method.TRAINING_COLUMNS,
     )
+
+
+def _masks_left_out(data: Data) -> list[Metric]:
+    """How many of each split's masks that were asked for are missing or cannot be used; no metric of none."""
+    splits = Counter(str(data.index.splits[row]) for row, _ in data.masks_left_out.values())
+    return [Metric("masks_left_out", float(count), split) for split, count in sorted(splits.items())]
 
 
 def _step_metric(name: str, value: float, step: int) -> Metric:

@@ -1,12 +1,14 @@
 """The release of CIFAR-10-C (Hendrycks and Dietterich 2019), and CIFAR-10's training images beside it."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.data.card import Card
-from components.data.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
+from components.data.image_files import at_least_one, not_images
+from components.data.images import DataError, ImageIndex, inside
 from components.data.validation_split import with_validation_split
 
 RELEASE = "CIFAR-10-C"
@@ -41,7 +43,8 @@ class Cifar10C:
 
     def read(self, root: Path, card: Card) -> ImageIndex:
         """The index of `root`; DataError names what is missing or does not fit."""
-        paths, labels = self._train(root, card)
+        others: Counter[str] = Counter()
+        paths, labels = self._train(root, card, others)
         test_labels = self._test_labels(root, card)
         cells = np.arange(len(test_labels)) // (len(test_labels) // SEVERITIES)  # severity - 1 of each row
         n_test = len(CORRUPTIONS) * len(test_labels)
@@ -58,17 +61,14 @@ class Cifar10C:
             splits=with_validation_split(splits),
             classes=card.classes,
             group_names=(*card.classes, *names),
+            left_out=tuple(not_images(others)),
         )
 
-    def _train(self, root: Path, card: Card) -> tuple[list[str], NDArray[np.int64]]:
+    def _train(self, root: Path, card: Card, others: Counter[str]) -> tuple[list[str], NDArray[np.int64]]:
         paths, labels = [], []
         for label, name in enumerate(card.classes):
-            folder = root / "train" / name
-            found = sorted(folder.iterdir()) if folder.is_dir() else []
-            files = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-            if not files:
-                raise DataError(f"no image in {folder}")
-            paths += [inside(root, path.relative_to(root).as_posix()) for path in files]
+            files = at_least_one(root, f"train/{name}", others)
+            paths += files
             labels += [label] * len(files)
         return paths, np.array(labels, dtype=np.int64)
 

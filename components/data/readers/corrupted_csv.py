@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from components.data.card import Card
 from components.data.images import DataError, ImageIndex
 from components.data.readers.waterbirds_csv import METADATA, WaterbirdsCsv
+from components.data.tables import read_table
 
 
 class CorruptedCsv:
@@ -18,10 +18,7 @@ class CorruptedCsv:
     def read(self, root: Path, card: Card) -> ImageIndex:
         """The index of `root`; DataError names what is missing, out of range or outside the root."""
         index = WaterbirdsCsv().read(root, card)
-        table = pd.read_csv(root / METADATA, dtype={"corruption": str})
-        missing = [name for name in ("corruption", "severity") if name not in table.columns]
-        if missing:
-            raise DataError(f"{root / METADATA} has no column {', '.join(missing)}")
+        table = read_table(root / METADATA, ("corruption", "severity"), dtype={"corruption": str})
         table = table.sort_values("img_id", ignore_index=True)
         is_corrupted = table["corruption"].notna().to_numpy()
         if not table["severity"][is_corrupted].isin(range(1, 6)).all():

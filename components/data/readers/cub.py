@@ -7,6 +7,7 @@ import pandas as pd
 
 from components.data.card import Card
 from components.data.images import DataError, ImageIndex, inside
+from components.data.tables import read_table, whole_numbers
 from components.data.validation_split import with_validation_split
 
 TABLES = {  # a line of each: an id, a space, the value
@@ -37,6 +38,7 @@ class Cub:
             group_names=card.classes,
             masks=card.masks,
             part_masks=card.part_masks,
+            mask_values=card.mask_values,
         )
 
     def _table(self, root: Path) -> pd.DataFrame:
@@ -60,9 +62,8 @@ class Cub:
 
 def _column(path: Path, name: str) -> pd.DataFrame:
     """The values of a table by id."""
-    if not path.is_file():
-        raise DataError(f"no {path.name} in {path.parent}")
-    table = pd.read_csv(path, sep=" ", names=["id", name], index_col="id", header=None)
-    if table.index.has_duplicates or not pd.api.types.is_integer_dtype(table.index):
+    table = read_table(path, ("id", name), sep=" ", names=["id", name], header=None)
+    whole_numbers(path, table["id"], "id")
+    if table["id"].duplicated().any():
         raise DataError(f"{path}: ids must be whole numbers, each once")
-    return table
+    return table.set_index("id")

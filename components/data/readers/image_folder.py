@@ -1,29 +1,32 @@
 """Image folders: `<split>/<class>/<image>`, as torchvision reads them and ImageNet and Places365 come."""
 
-import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from components.data.card import Card
-from components.data.images import IMAGE_SUFFIXES, SPLITS, DataError, ImageIndex, inside
+from components.data.image_files import folder_names, image_files, loose_images, not_images, unread
+from components.data.images import SPLITS, DataError, ImageIndex, inside
 from components.data.validation_split import with_validation_split
 
 
 class ImageFolder:
-    """Splits and classes are folders; the groups are the classes. Classes have the card's `folders`, or their
-    names for folders; the test split is in the card's `test_folder`. Without a folder `val` for validation, a
-    fixed tenth of the training images is the validation split."""
+    """Splits and classes are folders, in which images are found as torchvision does, also in folders below;
+    the groups are the classes. Classes have the card's `folders`, or their names for folders; the test split
+    is in the card's `test_folder`. Without a folder `val` for validation, a fixed tenth of the training
+    images is the validation split."""
 
     def read(self, root: Path, card: Card) -> ImageIndex:
         """The index of `root`; DataError if a split or a class of the card has no image."""
         if not root.is_dir():
             raise DataError(f"no folder {root}")
+        others: Counter[str] = Counter()
         rows = [
             (path, split, label)
             for split, folder in _split_folders(card).items()
             for label, name in enumerate(card.folders or card.classes)
-            for path in self._images(root, f"{folder}/{name}")
+            for path in image_files(root, inside(root, f"{folder}/{name}"), others)
         ]
         self._check(rows, root, card)
         labels = np.array([label for _, _, label in rows], dtype=np.int64)
@@ -38,17 +41,9 @@ class ImageFolder:
             group_names=card.classes,
             masks=card.masks,
             part_masks=card.part_masks,
+            mask_values=card.mask_values,
+            left_out=(*_left_out(root, card), *not_images(others)),
         )
-
-    def _images(self, root: Path, folder: str) -> list[str]:
-        """Paths of a folder's images. Only what is a link can lead out of the root: asking that of each of
-        ImageNet's files takes minutes."""
-        if not (root / folder).is_dir():
-            return []
-        with os.scandir(root / inside(root, folder)) as entries:
-            found = sorted((entry.name, entry.is_symlink()) for entry in entries if _is_image(entry.name))
-        paths = [(f"{folder}/{name}", link) for name, link in found]
-        return [inside(root, path) if link else path for path, link in paths]
 
     def _check(self, rows: list[tuple[str, str, int]], root: Path, card: Card) -> None:
         for split in ("train", "test"):
@@ -59,8 +54,22 @@ class ImageFolder:
                 raise DataError(f"no image in {root}/{_split_folders(card)[split]}/{absent[0]}")
 
 
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _left_out(root: Path, card: Card) -> list[str]:
+    """Images that lie where no split or class of the card is, in words with counts. What lies beside the
+    splits is told of the layout image_folder alone: others that begin with it have more folders there."""
+    splits = list(_split_folders(card).values())
+    known = {*splits, *(pattern.split("/")[0] for pattern in (card.masks, card.part_masks) if pattern)}
+    beside = [name for name in folder_names(root, "") if name not in known]
+    said = []
+    if card.layout == "image_folder":
+        said += unread(root, beside, f"no split of the card, whose folders are {', '.join(splits)}")
+    for split in splits:
+        names = set(card.folders or card.classes)
+        strange = [f"{split}/{name}" for name in folder_names(root, split) if name not in names]
+        said += unread(root, strange, "no class of the card")
+        loose = loose_images(root, split)
+        said += [f"{loose} images in {split} itself, in no class's folder"] if loose else []
+    return said
 
 
 def _split_folders(card: Card) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 import ast
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from components.data.card import Card
-from components.data.images import IMAGE_SUFFIXES, DataError, inside
+from components.data.image_files import at_least_one, folder_names
+from components.data.images import DataError, inside
 from components.data.readers.image_folder import ImageFolder
 from components.data.shifted_index import MASKED, MASKS, NO_LABEL, ShiftedIndex
 
@@ -58,7 +58,7 @@ class ImagenetShifts:
             if name != SEGMENTATION
             for path, classes in self._labelled(root, card, name)
         ]
-        masked = _images(root, FOLDERS[SEGMENTATION]) if SEGMENTATION in card.sets else []
+        masked = at_least_one(root, FOLDERS[SEGMENTATION]) if SEGMENTATION in card.sets else []
         paths = [*imagenet.paths, *(path for path, _, _ in rows), *masked]
         counts = (len(imagenet), len(rows), len(masked))
         return ShiftedIndex(
@@ -76,7 +76,9 @@ class ImagenetShifts:
             ),
             classes=card.classes,
             group_names=names,
+            left_out=imagenet.left_out,
             masks=MASKS if masked else None,
+            mask_values=card.mask_values,
             set_classes=_set_classes(rows) | {group_of[IMAGENET]: np.arange(len(card.classes))},
             also={(group, classes[0]): classes[1:] for _, classes, group in rows if classes[1:]},
         )
@@ -94,12 +96,11 @@ class ImagenetShifts:
     def _labelled(self, root: Path, card: Card, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Paths of a set's images, each with its classes."""
         classes = _classes(root, card, name)
-        with os.scandir(root / FOLDERS[name]) as entries:
-            folders = sorted(entry.name for entry in entries if entry.is_dir())
+        folders = folder_names(root, FOLDERS[name])
         for folder in folders:
             if folder not in classes and name != OBJECTNET:
                 raise DataError(f"{root / FOLDERS[name] / folder} is no class of ImageNet")
-            for path in _images(root, f"{FOLDERS[name]}/{folder}") if folder in classes else ():
+            for path in at_least_one(root, f"{FOLDERS[name]}/{folder}") if folder in classes else ():
                 yield path, classes[folder]
         if not any(folder in classes for folder in folders):
             raise DataError(f"no folder of a class in {root / FOLDERS[name]}")
@@ -113,20 +114,6 @@ def _classes(root: Path, card: Card, name: str) -> Classes:
     if name.startswith("si_score"):
         return _si_score(root, card)
     return {folder: (label,) for label, folder in enumerate(card.folders or card.classes)}
-
-
-def _images(root: Path, folder: str) -> list[str]:
-    """Paths of a folder's images, at least one. Only what is a link can lead out of the root."""
-    with os.scandir(root / inside(root, folder)) as entries:
-        found = sorted((entry.name, entry.is_symlink()) for entry in entries)
-    paths = [(f"{folder}/{name}", link) for name, link in found if _suffix(name) in IMAGE_SUFFIXES]
-    if not paths:
-        raise DataError(f"no image in {root / folder}")
-    return [inside(root, path) if link else path for path, link in paths]
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def _set_classes(rows: list[tuple[str, tuple[int, ...], int]]) -> dict[int, np.ndarray]:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from components.data.card import Card
 from components.data.images import DataError, ImageIndex
 from components.data.readers.unlabelled_images import all_in_test
+from components.data.tables import read_table
 
 TABLE = "labels.csv"
 COLUMNS = ("file", "class_index")
@@ -19,12 +18,7 @@ class LabelsCsv:
     def read(self, root: Path, card: Card) -> ImageIndex:
         """The index of `root`; DataError names what is missing, out of range or outside the root."""
         path = root / TABLE
-        if not path.is_file():
-            raise DataError(f"no {TABLE} in {root}")
-        table = pd.read_csv(path, dtype={"file": str})
-        missing = [name for name in COLUMNS if name not in table.columns]
-        if missing:
-            raise DataError(f"{path} has no column {', '.join(missing)}")
+        table = read_table(path, COLUMNS, dtype={"file": str})
         if len(table) == 0 or table["file"].isna().any():
             raise DataError(f"{path}: file is empty in a row, or there is no row")
         if not table["class_index"].isin(range(len(card.classes))).all():

@@ -1,12 +1,14 @@
 """The release of Spawrious (Lynch et al. 2023, arXiv 2303.05470) at 224 pixels, in its six benchmarks."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from components.data.card import Card
-from components.data.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
+from components.data.image_files import at_least_one, not_images
+from components.data.images import DataError, ImageIndex
 from components.data.validation_split import with_validation_split
 
 BREEDS = ("bulldog", "dachshund", "labrador", "corgi")  # in the order of the places below
@@ -42,10 +44,11 @@ class Spawrious:
         if benchmark not in PLACES:
             known = ", ".join(f"spawrious_{name}" for name in PLACES)
             raise DataError(f"no benchmark of Spawrious is called {card.name!r}; there is: {known}")
+        others: Counter[str] = Counter()
         rows = [
-            (inside(root, path.relative_to(root).as_posix()), split, breed, place)
+            (path, split, breed, place)
             for split, folder, place, breed, limit in _parts(benchmark)
-            for path in self._images(root / str(folder) / place / breed)[:limit]
+            for path in at_least_one(root, f"{folder}/{place}/{breed}", others)[:limit]
         ]
         labels = np.array([card.classes.index(breed) for _, _, breed, _ in rows], dtype=np.int64)
         places = np.array([card.places.index(place) for _, _, _, place in rows], dtype=np.int64)
@@ -58,14 +61,8 @@ class Spawrious:
             splits=with_validation_split(np.array([split for _, split, _, _ in rows], dtype=object)),
             classes=card.classes,
             group_names=tuple(f"{breed} on {place}" for breed in card.classes for place in card.places),
+            left_out=tuple(not_images(others)),
         )
-
-    def _images(self, folder: Path) -> list[Path]:
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-        if not images:
-            raise DataError(f"no image in {folder}")
-        return images
 
 
 def _parts(benchmark: str) -> Iterator[_Part]:

@@ -1,13 +1,16 @@
 """Images without labels, in the folder `images`: for explanations of what a network predicts."""
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.data.card import Card
-from components.data.images import IMAGE_SUFFIXES, DataError, ImageIndex, inside
+from components.data.image_files import at_least_one, not_images
+from components.data.images import ImageIndex, inside
 
 
 class UnlabelledImages:
@@ -15,11 +18,10 @@ class UnlabelledImages:
 
     def read(self, root: Path, card: Card) -> ImageIndex:
         """The index of `root`; DataError if there is no image."""
-        found = sorted(p for p in (root / "images").rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise DataError(f"no image in {root / 'images'}")
+        others: Counter[str] = Counter()
+        found = sorted(at_least_one(root, "images", others), key=lambda path: path.split("/"))
         labels = np.full(len(found), len(card.classes) - 1, dtype=np.int64)
-        return all_in_test(root, card, [path.relative_to(root).as_posix() for path in found], labels)
+        return replace(all_in_test(root, card, found, labels), left_out=tuple(not_images(others)))
 
 
 def all_in_test(root: Path, card: Card, paths: Iterable[str], labels: NDArray[np.int64]) -> ImageIndex:
@@ -37,4 +39,5 @@ def all_in_test(root: Path, card: Card, paths: Iterable[str], labels: NDArray[np
         group_names=card.classes,
         masks=card.masks,
         part_masks=card.part_masks,
+        mask_values=card.mask_values,
     )

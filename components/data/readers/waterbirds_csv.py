@@ -6,6 +6,7 @@ import pandas as pd
 
 from components.data.card import Card
 from components.data.images import SPLITS, DataError, ImageIndex, inside
+from components.data.tables import read_table, whole_numbers
 
 METADATA = "metadata.csv"
 COLUMNS = ("img_id", "img_filename", "y", "split", "place")
@@ -30,21 +31,15 @@ class WaterbirdsCsv:
             group_names=tuple(f"{y} on {place}" for y in card.classes for place in card.places),
             masks=card.masks,
             part_masks=card.part_masks,
+            mask_values=card.mask_values,
         )
 
     def _table(self, root: Path) -> pd.DataFrame:
-        path = root / METADATA
-        if not path.is_file():
-            raise DataError(f"no {METADATA} in {root}")
-        table = pd.read_csv(path, dtype={"img_filename": str})
-        missing = [name for name in COLUMNS if name not in table.columns]
-        if missing:
-            raise DataError(f"{path} has no column {', '.join(missing)}")
+        table = read_table(root / METADATA, COLUMNS, dtype={"img_filename": str})
+        whole_numbers(root / METADATA, table["img_id"], "img_id")
         return table.sort_values("img_id", ignore_index=True)
 
     def _check(self, table: pd.DataFrame, root: Path, card: Card) -> None:
-        if not pd.api.types.is_integer_dtype(table["img_id"]):
-            raise DataError(f"{root / METADATA}: img_id must be whole numbers")
         if table["img_id"].duplicated().any():
             raise DataError(f"{root / METADATA} has an img_id twice")
         if table["img_filename"].isna().any():

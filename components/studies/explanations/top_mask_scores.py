@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from components.data.columns import Data, Ids
 from components.data.images import blocks
-from components.data.mask_files import read_mask
 from components.method import Metric
 from components.pixels.crops import stored_masks
 
@@ -42,14 +40,11 @@ def top_mask_metrics(
 
 def _shown(data: Data, row: int) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """What the image in this row of the index shows, with its pixels (H, W)."""
-    path = data.index.beside(data.index.masks, row)
-    if path is not None and path.is_file() and (whole := read_mask(path) == 1).any():
-        yield OBJECT, whole
-    path = data.index.beside(data.index.part_masks, row)
-    if path is None or not path.is_file():
+    whole, parts = data.object_mask(row), data.part_mask(row)
+    if whole is not None and (whole == 1).any():
+        yield OBJECT, whole == 1
+    if parts is None:
         return
-    with Image.open(path) as file:
-        parts = np.asarray(file)
     for value, name in enumerate(data.card.parts, start=1):
         if (parts == value).any():
             yield name, parts == value

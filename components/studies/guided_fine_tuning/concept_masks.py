@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from components.data.card import DATASETS, Card, CardError
 from components.data.columns import Data, Ids, ragged, ragged_vectors
-from components.data.mask_files import read_mask
+from components.data.mask_files import IGNORE
 from components.data.written import TextError, read_yaml
 from components.pixels import masks
 from components.pixels.bags import score_segments, top_concepts
@@ -145,13 +145,12 @@ def listed_concepts(data: Data) -> Booleans:
 
 def object_mask(
     data: Data, image_id: int, rules: ConceptRules, label: int, by_name: bool = False
-) -> Booleans | None:
-    """The mask (H, W) of an image's object: the data set's own; `by_name`, or if it has none, what a detector
-    found by the class's name. None where there is no such mask of this image."""
+) -> Booleans | NDArray[np.uint8] | None:
+    """The mask (H, W) of an image's object: the data set's own, 0, 1 and IGNORE; `by_name`, or if it has
+    none, what a detector found by the class's name. None where there is no such mask of this image."""
     (row,) = data.rows(np.array([image_id]))
-    path = data.index.beside(data.index.masks, int(row))
-    if path is not None and not by_name:
-        return read_mask(path) == 1 if path.is_file() else None
+    if data.index.masks is not None and not by_name:
+        return data.object_mask(int(row))
     (found,) = image_concepts(data, np.array([image_id]), rules, CLASS_SEGMENTS)
     return found.union(np.arange(len(data.card.classes)) == label) if label in found.runs else None
 
@@ -181,7 +180,10 @@ def check_concepts(
     return ConceptChecks(listed, occurrence, coverage, kept)
 
 
-def _overlap(run: bytes, truth: Booleans | None, size: Size) -> float:
+def _overlap(run: bytes, truth: Booleans | NDArray[np.uint8] | None, size: Size) -> float:
     if truth is None or truth.shape != size:
         return float("nan")
-    return float(masks.iou_with(masks.encode(truth[None])[0], [run], *size)[0])
+    ignored = truth == IGNORE
+    if ignored.any():
+        run = masks.without(run, masks.encode(ignored[None])[0], *size)
+    return float(masks.iou_with(masks.encode(truth[None] == 1)[0], [run], *size)[0])

@@ -62,7 +62,7 @@ def guided_images(
     rows = []
     sources = zip(data.images(ids), _masks(data, ids, labels, source, kept, rules), strict=True)
     for row, (image, found) in enumerate(sources):
-        mask = np.zeros(image.shape[:2], bool) if found is None else found
+        mask = np.zeros(image.shape[:2], np.uint8) if found is None else found
         if mask.shape != image.shape[:2]:
             raise ValueError(f"image {ids[row]}: mask {mask.shape} does not fit image {image.shape[:2]}")
         square = dilated(framed_mask(mask, side, "squash") == 1, dilation)
@@ -84,8 +84,8 @@ def guided_images(
 
 def _masks(
     data: Data, ids: Ids, labels: Ids, source: MaskSource, kept: Booleans, rules: ConceptRules
-) -> Iterator[Booleans | None]:
-    """The masks (H, W) before anything is made of them, None where there is none."""
+) -> Iterator[Booleans | NDArray[np.uint8] | None]:
+    """The masks (H, W) before anything is made of them, 1 or True inside; None where there is none."""
     if source not in OBJECTS:
         for label, found in zip(labels, image_concepts(data, ids, rules), strict=True):
             yield found.union(kept[label])

@@ -49,7 +49,7 @@ class ObjectOverlap:
 
 def object_overlap(data: Data, bags: Bags) -> ObjectOverlap:
     """From the columns `segments` and, if there is one, OBJECT_MASKS. An image that is not in it, or has no
-    segment there or an empty one, is not known."""
+    segment there or an empty one, is not known. A second segment there are pixels that count nowhere."""
     n = len(bags.ids)
     found = ObjectOverlap(np.zeros(n, bool), np.zeros(bags.valid.shape), np.zeros(n), np.zeros(n))
     objects = _column(data)
@@ -65,6 +65,8 @@ def object_overlap(data: Data, bags: Bags) -> ObjectOverlap:
             if truth and masks.areas(truth[:1], *size)[0] > 0:
                 chosen = bags.segments[row, bags.valid[row]]
                 runs = [_whole(size) if i == WHOLE_IMAGE else stored["counts"][i] for i in chosen]
+                if len(truth) > 1:
+                    runs = [masks.without(run, truth[1], *size) for run in runs]
                 shared, found.best_iou[row], found.covered[row] = _compared(truth[0], runs, size)
                 found.on_object[row, bags.valid[row]] = shared
                 found.known[row] = True
@@ -86,7 +88,7 @@ def _compared(truth: bytes, runs: list[bytes], size: Size) -> tuple[NDArray[np.f
     """Share of each segment on the object, the best IoU, and the share of the object that is covered."""
     area, areas = masks.areas([truth], *size)[0], masks.areas(runs, *size)
     iou = masks.iou_with(truth, runs, *size)
-    on_object = _intersections(iou, area, areas) / areas
+    on_object = _intersections(iou, area, areas) / np.maximum(areas, 1)
     pieces = [run for run, share in zip(runs, on_object, strict=True) if share >= MOSTLY]
     if not pieces:
         return on_object, float(iou.max()), 0.0

@@ -7,6 +7,7 @@ import pytest
 
 from components.data.card import load_card
 from components.data.fingerprint import FileHashes, fingerprint
+from components.data.mask_files import MaskValues
 from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from tests.world import draw_waterbirds
 
@@ -108,3 +109,23 @@ def test_what_was_hashed_before_an_interruption_is_not_read_again(root, tmp_path
         fingerprint(index, FileHashes(tmp_path / "memory.json"), interrupted)
     monkeypatch.setattr("hashlib.file_digest", lambda *a: pytest.fail("a file was read again"))
     assert fingerprint(index, FileHashes(tmp_path / "memory.json")) == whole
+
+
+def test_what_the_card_says_of_masks_changes_it_where_it_changes_a_mask(root, tmp_path):
+    index, hashes = WaterbirdsCsv().read(root, CARD), FileHashes(tmp_path / "memory.json")
+    whole = fingerprint(index, hashes)
+    assert fingerprint(replace(index, mask_values="soft"), hashes) == whole
+    assert fingerprint(replace(index, left_out=("a note",)), hashes) == whole
+    told = [MaskValues(object=(1,)), MaskValues(object=(1,), ignore=(2,)), MaskValues(object=(2,))]
+    found = {fingerprint(replace(index, mask_values=values), hashes) for values in told}
+    assert len({whole, *found}) == 4
+
+
+@pytest.mark.parametrize("content", ['{"a": [1, 2', "", "[]", "\x00\x00"])
+def test_a_memory_that_a_crash_cut_short_is_made_again(root, tmp_path, content):
+    index = WaterbirdsCsv().read(root, CARD)
+    whole = fingerprint(index, FileHashes(tmp_path / "memory.json"))
+    kept = (tmp_path / "memory.json").read_text()
+    (tmp_path / "memory.json").write_text(content)
+    assert fingerprint(index, FileHashes(tmp_path / "memory.json")) == whole
+    assert (tmp_path / "memory.json").read_text() == kept

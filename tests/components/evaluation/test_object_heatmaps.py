@@ -157,3 +157,19 @@ def test_names_and_selection_are_as_asked(data):
     assert {metric.selection for metric in found} == {"chosen"}
     assert all(metric.name.endswith("_of_noise") for metric in found)
     assert {metric.split for metric in found} == {"test"}
+
+
+def test_a_mask_that_cannot_be_used_leaves_out_its_image_and_is_named(data):
+    ids = data.split("test").ids
+    whole = np.isin(data.index.image_ids, ids[1:])
+    others = values(object_pointing_metrics(Data(CARD, data.index.rows(whole)), "test", noise, "squash"))
+    path = mask_path(data, ids[0])
+    for content, why in ((b"", "cannot identify"), (None, "does not fit")):
+        if content is None:
+            Image.new("1", (SIDE, SIDE - 1), 1).save(path)
+        else:
+            path.write_bytes(content)
+        assert values(object_pointing_metrics(data, "test", noise, "squash")) == others
+        ((name, (_, said)),) = data.masks_left_out.items()
+        assert path.as_posix().endswith(name)
+        assert why in said

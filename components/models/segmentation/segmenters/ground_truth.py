@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from components.data.mask_files import read_mask
+from components.data.mask_files import IGNORE, read_mask, read_parts
 from components.models.segmentation.segmenter import Segmenter
 from components.stage import ImageRecord
 
@@ -24,12 +23,11 @@ class GroundTruth(Segmenter):
     def segment(self, image: NDArray[np.uint8], record: ImageRecord) -> NDArray[np.bool_]:
         if record.mask is None:
             raise FileNotFoundError("the data set's card names no masks")
-        truth = _fitting(read_mask(record.mask), image)
+        truth = _fitting(read_mask(record.mask, record.mask_values), image)
         found = [truth == 1]
         if record.part_mask is not None:
-            with Image.open(record.part_mask) as file:
-                parts = _fitting(np.asarray(file), image)
-            found += [parts == part for part in np.unique(parts[parts > 0])]
+            parts = _fitting(read_parts(record.part_mask), image)
+            found += [parts == part for part in np.unique(parts[(parts > 0) & (parts != IGNORE)])]
         if self.background:
             found.append(truth == 0)
         masks = np.stack(found)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from components.data.columns import Data, Ids
 from components.data.images import blocks
+from components.data.mask_files import IGNORE
 from components.method import LAST, Metric
 from components.metrics.heatmaps import POINTING_TOLERANCE
 from components.pixels.frames import Frame, framed_mask
@@ -56,8 +56,12 @@ def pointing_metrics(
     sums: dict[str, dict[str, list[float]]] = {}
     for rows in blocks(len(ids), IMAGES_AT_ONCE):
         for image_id, of_image in zip(ids[rows], maps(ids[rows]), strict=True):
-            heat = upsampled(of_image[named >= 0], size, middles)
-            for part, found in _of_image(heat, named[named >= 0], _parts(data, image_id, frame)):
+            (row,) = data.rows(np.array([image_id]))
+            mask = data.part_mask(int(row))
+            if mask is None:
+                continue
+            heat, parts = upsampled(of_image[named >= 0], size, middles), framed_mask(mask, size, frame)
+            for part, found in _of_image(heat, named[named >= 0], parts):
                 for name, value in found.items():
                     sums.setdefault(name, {}).setdefault(data.card.parts[part], []).append(value)
     metrics = []
@@ -68,20 +72,14 @@ def pointing_metrics(
     return metrics
 
 
-def _parts(data: Data, image_id: int, frame: Frame) -> NDArray[np.uint8]:
-    """The image's part mask (S, S): 0, or 1 + the position of a part."""
-    (row,) = data.rows(np.array([image_id]))
-    path = data.index.beside(data.index.part_masks, int(row))
-    assert path is not None
-    with Image.open(path) as file:
-        return framed_mask(np.asarray(file), data.card.image_size, frame)
-
-
 def _of_image(
     heat: Floats, named: NDArray[np.int64], parts: NDArray[np.uint8]
 ) -> Iterator[tuple[int, dict[str, float]]]:
-    """For each part in the image that a concept names: what its concepts' maps (K, S, S) hit."""
+    """For each part in the image that a concept names: what its concepts' maps (K, S, S) hit. parts: (S, S),
+    0, 1 + the position of a part, or IGNORE."""
     tolerance = in_pixels(POINTING_TOLERANCE, len(parts))
+    labelled = parts != IGNORE
+    heat = np.where(labelled, heat, -np.inf)
     largest = heat == heat.max(axis=(1, 2), keepdims=True)  # of several equal values, the share that hits
     for part in np.unique(named):
         shown = parts == part + 1
@@ -95,7 +93,7 @@ def _of_image(
             {
                 "pointing_accuracy": float(((pointed & shown).sum(axis=(1, 2)) / counts).mean()),
                 "pointing_accuracy_15px": float(((pointed & near).sum(axis=(1, 2)) / counts).mean()),
-                "pointing_accuracy_chance": float(shown.mean()),
-                "pointing_accuracy_15px_chance": float(near.mean()),
+                "pointing_accuracy_chance": float(shown[labelled].mean()),
+                "pointing_accuracy_15px_chance": float(near[labelled].mean()),
             },
         )

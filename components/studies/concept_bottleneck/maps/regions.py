@@ -9,7 +9,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from components.data.columns import Data, Ids
 from components.method import LAST, Fitted
@@ -117,19 +116,17 @@ def shown_region(
 def _masks(data: Data, image_id: int, frame: Frame) -> Iterator[tuple[str, Booleans]]:
     """Of an image's parts that the frame shows; without any, of its object."""
     row = int(data.rows(np.array([image_id]))[0])
-    parts = _labels(data, data.index.part_masks, row, frame)
-    found = [(name, parts == place) for place, name in enumerate(data.card.parts, start=1)]
-    named = [(name, mask) for name, mask in found if mask.any()]
-    whole = _labels(data, data.index.masks, row, frame) > 0
-    yield from named or ([("the object", whole)] if whole.any() else [])
-
-
-def _labels(data: Data, pattern: str | None, row: int, frame: Frame) -> NDArray[np.uint8]:
-    path = data.index.beside(pattern, row)
-    if path is None or not path.is_file():
-        return np.zeros((data.card.image_size, data.card.image_size), np.uint8)
-    with Image.open(path) as file:
-        return framed_mask(np.asarray(file), data.card.image_size, frame)
+    side = data.card.image_size
+    parts, whole = data.part_mask(row), data.object_mask(row)
+    named = []
+    if parts is not None:
+        shown = framed_mask(parts, side, frame)
+        found = [(name, shown == place) for place, name in enumerate(data.card.parts, start=1)]
+        named = [(name, mask) for name, mask in found if mask.any()]
+    if not named and whole is not None:
+        of_object = framed_mask(whole, side, frame) == 1
+        named = [("the object", of_object)] if of_object.any() else []
+    yield from named
 
 
 def in_frame(box: Box, image: Size, side: int, frame: Frame) -> Box:

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import datasets
 
 from components.data.card import Card
 from components.data.images import DataError
@@ -90,3 +93,55 @@ def test_cifar_photographs(test_data):
     counts = {split: int((index.splits == split).sum()) for split in ("train", "val", "test")}
     assert counts == {"train": 2700, "val": 300, "test": 1000}
     assert np.bincount(index.labels[index.splits == "test"]).tolist() == [100] * 10
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path, "TIFF" if path.suffix.startswith(".tif") else None)
+
+
+def test_what_torchvision_reads_in_its_order(root):
+    for name in (
+        "a/more/x.png",
+        "a/more.png",
+        "a/x.jpg/inside.png",
+        "b/scan.tif",
+        "b/scan.TIFF",
+        "b/old.ppm",
+    ):
+        picture(root / "train" / name)
+    theirs = datasets.folder.make_dataset(root / "train", extensions=datasets.folder.IMG_EXTENSIONS)
+    (root / "train" / "b" / "circle").symlink_to(root / "train" / "b")  # torchvision does not end in it
+    index = ImageFolder().read(root, CARD.model_copy(update={"classes": ("a", "b")}))
+    ours = [path for path in index.paths if path.startswith("train/")]
+    assert ours == [str(Path(path).relative_to(root)) for path, _ in theirs]
+    assert len(ours) == 66
+    assert "train/a/x.jpg/inside.png" in ours
+
+
+def test_hidden_and_appledouble_files_are_no_images(root):
+    before = ImageFolder().read(root, CARD).paths.tolist()
+    for name in ("a/._0.png", "a/.hidden.png", "a/.thumbs/1.png", "a/__MACOSX/a/0.png"):
+        path = root / "train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x00\x05\x16\x07")
+    index = ImageFolder().read(root, CARD)
+    assert index.paths.tolist() == before
+    assert index.left_out == ("files whose suffix is no image's: 1 .txt",)
+
+
+def test_what_is_left_out_is_said_with_counts(root, tmp_path_factory):
+    write(root, "train", "zebra", 5)
+    write(root, "validation", "a", 2)
+    write(root, "masks", "a", 3)
+    picture(root / "train" / "loose.png")
+    (root / "empty").mkdir()
+    (root / "train" / "a" / "clip.gif").write_bytes(b"GIF")
+    (root / "cache").symlink_to(tmp_path_factory.mktemp("elsewhere"))
+    card = CARD.model_copy(update={"masks": "masks/{stem}.png"})
+    assert ImageFolder().read(root, card).left_out == (
+        "validation (2 images), no split of the card, whose folders are train, val, test",
+        "train/zebra (5 images), no class of the card",
+        "1 images in train itself, in no class's folder",
+        "files whose suffix is no image's: 1 .gif, 1 .txt",
+    )

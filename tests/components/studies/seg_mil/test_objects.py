@@ -119,3 +119,14 @@ def test_the_order_and_company_of_images_do_not_matter(tmp_path, monkeypatch):
         found = object_overlap(data, alone)
         np.testing.assert_array_equal(found.on_object[0], whole.on_object[row])
         assert found.covered[0] == whole.covered[row]
+
+
+def test_pixels_that_count_nowhere_are_in_no_share(tmp_path):
+    """The segment has 30 pixels of the bird and 10 beside it; 6 of these are its border."""
+    segment = BIRD | area((8, 10, 2, 7))
+    border = area((8, 9, 2, 7), (9, 10, 2, 3))
+    bags, data = bags_and_data(tmp_path / "told", [segment[None]], [np.stack([BIRD, border])])
+    assert object_overlap(data, bags).on_object[0, 0] == pytest.approx(30 / 34)
+    assert object_overlap(data, bags).best_iou[0] == pytest.approx(30 / 34)
+    bags, data = bags_and_data(tmp_path / "all", [border[None]], [np.stack([BIRD, border])])
+    assert object_overlap(data, bags).on_object[0, 0] == 0

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
-import pytest
 from PIL import Image
 
+from components.data.mask_files import MaskValues
 from components.models.segmentation.segmenters.object_mask import ObjectMask
 from components.stage import ImageRecord
 
@@ -30,6 +32,15 @@ def test_an_image_without_an_object_has_no_segment(tmp_path):
     assert ObjectMask().segment(IMAGE, record(tmp_path, np.zeros((6, 8), np.uint8))).shape == (0, 6, 8)
 
 
-def test_a_mask_of_another_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="does not fit"):
-        ObjectMask().segment(IMAGE, record(tmp_path, np.ones((5, 8), np.uint8)))
+def test_a_mask_that_cannot_be_used_is_no_failure_of_its_image(tmp_path):
+    other_size = record(tmp_path, np.ones((5, 8), np.uint8))
+    assert ObjectMask().segment(IMAGE, other_size).shape == (0, 6, 8)
+    other_size.mask.write_bytes(b"no picture")
+    assert ObjectMask().segment(IMAGE, other_size).shape == (0, 6, 8)
+
+
+def test_pixels_that_count_nowhere_are_a_second_segment_where_the_card_names_them(tmp_path):
+    mask = np.full((6, 8), 2, np.uint8)
+    mask[2:5, 1:4], mask[2:5, 4] = 1, 3
+    told = replace(record(tmp_path, mask), mask_values=MaskValues(object=(1,), ignore=(3,)))
+    np.testing.assert_array_equal(ObjectMask().segment(IMAGE, told), [mask == 1, mask == 3])

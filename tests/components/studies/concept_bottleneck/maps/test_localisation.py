@@ -91,3 +91,33 @@ def test_nothing_is_said_without_parts(data):
     assert pointing_metrics(data, "test", ["grass"], never, "squash") == []
     plain = Data(CARD, replace(data.index, part_masks=None))
     assert pointing_metrics(plain, "test", CONCEPTS, never, "squash") == []
+
+
+def test_one_bad_or_missing_mask_leaves_out_its_image_alone_and_a_border_counts_nowhere(tmp_path):
+    data = Data(CARD, WaterbirdsCsv().read(draw_waterbirds(tmp_path, side=SIDE), CARD))
+    ids = data.split("test").ids
+    stream = np.random.default_rng(0)
+    maps = {image_id: stream.random((len(CONCEPTS), SIDE, SIDE)) for image_id in ids}
+
+    def found(some):
+        index = data.index.rows(np.isin(data.index.image_ids, some))
+        asked = Data(CARD, index)
+        heat = lambda part: np.stack([maps[i] for i in part])  # noqa: E731
+        return asked, values(pointing_metrics(asked, "test", CONCEPTS, heat, "squash"))
+
+    _, others = found(ids[2:])
+    paths = [data.index.beside(data.index.part_masks, int(row)) for row in data.rows(ids)]
+    paths[0].write_bytes(paths[0].read_bytes()[:40])
+    paths[1].unlink()
+    asked, left = found(ids)
+    assert left == others
+    names = [path.relative_to(tmp_path).as_posix() for path in paths[:2]]
+    assert list(asked.masks_left_out) == names
+    assert asked.masks_left_out[names[1]][1] == "missing"
+    bordered = np.array(part_mask(data, ids[2]))
+    bordered[:, : SIDE // 2] = np.where(bordered[:, : SIDE // 2] == 1, 255, bordered[:, : SIDE // 2])
+    Image.fromarray(bordered).save(paths[2])
+    _, alone = found(ids[2:3])
+    assert ("pointing_accuracy", "left") not in alone
+    kept = bordered != 255
+    assert alone["pointing_accuracy_chance", "right"] == pytest.approx((bordered == 2)[kept].mean())
