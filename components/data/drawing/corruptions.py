@@ -2,18 +2,24 @@
 
 All of the paper's 15 but frost, which pastes photographs of ice. Lengths are scaled with the image's shorter
 side over the one that the strengths were made for, 32 or 224. As published, at these sides: noises,
-defocus_blur, motion_blur, brightness, contrast, pixelate, jpeg_compression. Near to what is published:
-glass_blur (other borders), zoom_blur (about the very centre), snow, fog. The published idea with our own
-strengths: elastic_transform. At other sides defocus_blur has a disk of the same variance. The random numbers
-are others in any case: for numbers on the published sets, read their files. Written here because no package
-of them installs beside what is here: imagecorruptions needs an old setuptools, its fork OpenCV with windows.
+defocus_blur, glass_blur, zoom_blur, fog, brightness, contrast, pixelate, jpeg_compression. Near to what is
+published: snow and motion_blur (a trail drawn here, there by ImageMagick). The published idea with our own
+strengths: elastic_transform. At other sides defocus_blur has a disk of the same variance. Values are rounded
+to grey levels, where the published code cuts them off, glass_blur's twice. The random numbers are others in
+any case: for numbers on the published sets, read their files. Written here because no package of them
+installs beside what is here: imagecorruptions needs an old setuptools, its fork OpenCV with windows.
+
+The published glass_blur copies a pixel over its neighbour where it says that the two change places: NumPy
+assigns to a view that has changed by then. All published numbers are of copies, so `published` is the default
+and `intended` the other choice.
 
 x is an image float64 (H, W, 3) in [0, 1]; `scale` the factor of lengths.
 """
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +34,18 @@ Floats = NDArray[np.float64]
 Generator = np.random.Generator
 
 CORRUPTIONS = tuple(STRENGTHS)
+GlassBlur = Literal["published", "intended"]
 
 
 def corrupted(
-    image: NDArray[np.uint8], corruption: str, severity: int, random: Generator
+    image: NDArray[np.uint8],
+    corruption: str,
+    severity: int,
+    random: Generator,
+    glass_blur: GlassBlur = "published",
 ) -> NDArray[np.uint8]:
-    """The image uint8 (H, W, 3) with one of CORRUPTIONS at a severity of SEVERITIES, same shape.
+    """The image uint8 (H, W, 3) with one of CORRUPTIONS at a severity of SEVERITIES, same shape. glass_blur:
+    whether it copies pixels, as published, or lets them change places, as intended.
 
     All that is random is drawn from `random`. Raises ValueError for another corruption, severity or shape.
     """
@@ -46,7 +58,10 @@ def corrupted(
     side = min(image.shape[:2])
     large = int(side >= SMALL)
     strength = STRENGTHS[corruption][large][severity - 1]
-    changed = FUNCTIONS[corruption](image / 255, strength, side / SIDES[large], random)
+    function = FUNCTIONS[corruption]
+    if corruption == "glass_blur" and glass_blur == "intended":
+        function = partial(_glass_blur, swap=True)
+    changed = function(image / 255, strength, side / SIDES[large], random)
     return np.rint(changed.clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -69,10 +84,11 @@ def _defocus_blur(x: Floats, strength: Any, scale: float, random: Generator) -> 
     rows, columns = np.mgrid[-half : half + 1, -half : half + 1]
     disk = (rows**2 + columns**2 <= radius**2).astype(float)
     reach = 1 if radius <= 8 else 2
-    kernel = ndimage.gaussian_filter(disk / disk.sum(), alias, radius=reach, mode="constant")
+    # smoothed by OpenCV with its mirrored border: where the disk touches it, the kernel's sum is not 1
+    kernel = ndimage.gaussian_filter(disk / disk.sum(), alias, radius=reach, mode="mirror")
     if scale == 1:
         return _convolved(x, kernel)
-    return _convolved(x, _disk(2 * scale * np.sqrt((kernel * rows**2).sum())))
+    return _convolved(x, _disk(2 * scale * np.sqrt((kernel * rows**2).sum() / kernel.sum())))
 
 
 def _disk(radius: float) -> Floats:
@@ -86,26 +102,30 @@ def _disk(radius: float) -> Floats:
     return cover / cover.sum()
 
 
-def _glass_blur(x: Floats, strength: Any, scale: float, random: Generator) -> Floats:
+def _glass_blur(x: Floats, strength: Any, scale: float, random: Generator, swap: bool = False) -> Floats:
     deviation, reach, rounds = strength
     deviation, reach = deviation * scale, max(1, round(reach * scale))
     height, width = x.shape[:2]
     blurred = ndimage.gaussian_filter(x, (deviation, deviation, 0), mode="nearest")
-    order = _shuffled_nearby(height, width, reach, rounds, random)
+    order = _displaced(height, width, reach, rounds, swap, random)
     moved = blurred.reshape(-1, 3)[order].reshape(x.shape)
     return ndimage.gaussian_filter(moved, (deviation, deviation, 0), mode="nearest")
 
 
-def _shuffled_nearby(height: int, width: int, reach: int, rounds: int, random: Generator) -> list[int]:
-    """Positions of the pixels after each has changed places, one after the other, with one up to `reach` rows
-    and columns before it, or less than that behind it."""
+def _displaced(height: int, width: int, reach: int, rounds: int, swap: bool, random: Generator) -> list[int]:
+    """Which pixel stands at each place after each, from the last to the first, has taken over one up to
+    `reach` rows and columns before it, or less than that behind it; with `swap` that one takes over its own
+    in turn. The first `reach` + 1 rows and columns and the last `reach` - 1 take over nothing."""
     order = list(range(height * width))
+    rows, columns = np.arange(height - reach, reach, -1)[:, None], np.arange(width - reach, reach, -1)
+    here = (rows * width + columns).ravel().tolist()
     for _ in range(rounds):
-        rows, columns = np.mgrid[:height, :width]
-        down, right = random.integers(-reach, reach, (2, height, width))
-        there = (rows + down).clip(0, height - 1) * width + (columns + right).clip(0, width - 1)
-        for here, other in enumerate(there.ravel().tolist()):
-            order[here], order[other] = order[other], order[here]
+        down, right = random.integers(-reach, reach, (2, rows.size, columns.size))
+        there = ((rows + down) * width + columns + right).ravel().tolist()
+        for place, other in zip(here, there, strict=True):
+            own, order[place] = order[place], order[other]
+            if swap:
+                order[other] = own
     return order
 
 
@@ -134,12 +154,16 @@ def _zoom_blur(x: Floats, strength: Any, scale: float, random: Generator) -> Flo
 
 
 def _zoomed(x: Floats, zoom: float) -> Floats:
-    """The middle of (H, W) or (H, W, 3), enlarged to the whole, bilinear."""
-    centre = (np.array(x.shape[:2]) - 1) / 2
-    matrix, offset = np.full(2, 1 / zoom), centre * (1 - 1 / zoom)
-    if x.ndim == 2:
-        return ndimage.affine_transform(x, matrix, offset, order=1, mode="nearest")
-    return np.stack([_zoomed(x[..., channel], zoom) for channel in range(3)], axis=-1)
+    """The middle of (H, W) or (H, W, 3), enlarged to the whole, bilinear. It is cut in whole pixels and its
+    corners go to the corners, so that a small image stays as it is until `zoom` takes a pixel away."""
+    sides = x.shape[:2]
+    cuts = [int(np.ceil(side / zoom)) for side in sides]
+    middle = tuple(
+        slice((side - cut) // 2, (side - cut) // 2 + cut) for side, cut in zip(sides, cuts, strict=True)
+    )
+    large = ndimage.zoom(x[middle], (zoom, zoom, 1)[: x.ndim], order=1)
+    more = [(made - side) // 2 for made, side in zip(large.shape, sides, strict=False)]
+    return large[more[0] : more[0] + sides[0], more[1] : more[1] + sides[1]]
 
 
 def _snow(x: Floats, strength: Any, scale: float, random: Generator) -> Floats:
@@ -161,10 +185,10 @@ def _fog(x: Floats, strength: Any, scale: float, random: Generator) -> Floats:
 
 def _plasma(side: int, decay: float, random: Generator) -> Floats:
     """A fractal in [0, 1] that wraps around, by midpoint displacement (diamond and square steps): half the
-    distance, noise divided by `decay`. Its side is the next power of two."""
+    distance, noise divided by `decay` squared. Its side is the next power of two."""
     size = 2 ** int(np.ceil(np.log2(max(side, 2))))
     field = np.zeros((size, size))
-    step, noise = size, 1.0
+    step, noise = size, 1.0  # the published noise: a shrinking number times one drawn up to that number
     while step > 1:
         half = step // 2
         corners = field[::step, ::step]
@@ -176,7 +200,7 @@ def _plasma(side: int, decay: float, random: Generator) -> Floats:
         below = corners + np.roll(corners, -1, axis=0) + middle + np.roll(middle, 1, axis=1)
         field[::step, half::step] = beside / 4 + noise * random.uniform(-1, 1, middle.shape)
         field[half::step, ::step] = below / 4 + noise * random.uniform(-1, 1, middle.shape)
-        step, noise = half, noise / decay
+        step, noise = half, noise / decay**2
     field -= field.min()
     return field / field.max()
 

@@ -14,7 +14,7 @@ from annotated_types import Ge
 from PIL import Image
 
 from components.data.drawing.corruption_strengths import SEVERITIES
-from components.data.drawing.corruptions import CORRUPTIONS, corrupted
+from components.data.drawing.corruptions import CORRUPTIONS, GlassBlur, corrupted
 from components.data.generators.toybirds import SPLITS, Toybirds
 from components.data.images import decode
 from components.identity import rng
@@ -35,14 +35,16 @@ class Corrupted:
     where pixels move: by elastic_transform, glass_blur, motion_blur and zoom_blur they fit less well.
 
     source: what draws the clean images; its n_test is the number of images of every pair of corruption and
-    severity.
+    severity;
+    glass_blur: copies pixels, as in the published code, or lets them change places, as intended.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     source: Toybirds = Toybirds(n_test=100)
     corruptions: tuple[str, ...] = CORRUPTIONS
     severities: tuple[int, ...] = SEVERITIES
+    glass_blur: GlassBlur = "published"
     seed: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
@@ -121,7 +123,7 @@ class Corrupted:
         for mask in masks:
             shutil.copyfile(clean / mask, folder / mask.parent / cell / mask.name)
         random = rng(self.seed, "corrupted", corruption, severity, int(row["img_id"]))
-        pixels = corrupted(decode(clean / source), corruption, severity, random)
+        pixels = corrupted(decode(clean / source), corruption, severity, random, self.glass_blur)
         target = source.parent / cell / f"{source.stem}.png"
         Image.fromarray(pixels).save(folder / target, compress_level=1)
         return {**row, "img_filename": target.as_posix(), "corruption": corruption, "severity": severity}
