@@ -4,7 +4,7 @@ n images, F features, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ class Images:
         """Those of these images."""
         return Images(self.features[chosen], self.labels[chosen], self.groups[chosen])
 
+    def scaled(self, scaler: StandardScaler) -> "Images":
+        """With their features standardised; of no images none, which the scaler itself refuses."""
+        return replace(self, features=(self.features - scaler.mean_) / scaler.scale_)
+
 
 def retrain(
     features: Mapping[str, NDArray[np.float32]],
@@ -49,25 +53,34 @@ def retrain(
 ) -> Fitted:
     """`weight` (C, F) and `bias` (C,) on the features as they are, and the chosen `inverse_strength`.
 
-    features, parts: of the splits `train` and `val`; source: the one that trains the layer. Reports the worst
-    group's accuracy of every strength. DataError if the source lacks a class.
+    features, parts: of the splits `train` and `val`; source: the one that trains the layer. The scaler is
+    that of the authors' code: fitted to the training split, whatever the source, but while a strength is
+    chosen on halves of `val` to the balanced subset of the first half. Reports the worst group's accuracy of
+    every strength. DataError if the source lacks a class.
     """
     absent = [name for label, name in enumerate(classes) if label not in parts[source].labels]
     if absent:
         raise DataError(f"no usable image of {absent[0]!r} in the split {source!r} to train a last layer on")
-    scaler = StandardScaler().fit(features[source].astype(np.float64))
     splits = {
-        name: Images(scaler.transform(features[name].astype(np.float64)), part.labels, part.groups)
+        name: Images(features[name].astype(np.float64), part.labels, part.groups)
         for name, part in parts.items()
     }
-    fitting, tuning = splits[source], splits["val"]
+    scaler = StandardScaler().fit(splits["train"].features)
+    stream = rng(seed, "last layer strength")
     if source == "val":
-        fitting, tuning = halves(splits["val"], rng(seed, "last layer halves"))
-    inverse_strength = _tuned(fitting, tuning, len(classes), seed, report)
-    layers = [
-        balanced_layer(splits[source], inverse_strength, len(classes), rng(seed, "last layer", i))
-        for i in range(n_balanced)
-    ]
+        first, tuning = halves(splits["val"], rng(seed, "last layer halves"))
+        fitting = balanced(first, stream)
+        of_tuning = StandardScaler().fit(fitting.features)
+    else:
+        fitting, tuning, of_tuning = balanced(splits["train"], stream), splits["val"], scaler
+    inverse_strength = _tuned(
+        fitting.scaled(of_tuning), tuning.scaled(of_tuning), len(classes), _state(stream), report
+    )
+    training, layers = splits[source].scaled(scaler), []
+    for i in range(n_balanced):
+        stream = rng(seed, "last layer", i)
+        subset = balanced(training, stream)
+        layers.append(_layer(subset, inverse_strength, len(classes), _state(stream)))
     weight, bias = (np.mean(values, axis=0) for values in zip(*layers, strict=True))
     weight = weight / scaler.scale_
     bias = bias - weight @ scaler.mean_
@@ -84,30 +97,36 @@ def halves(images: Images, stream: np.random.Generator) -> tuple[Images, Images]
     return images.rows(np.flatnonzero(first)), images.rows(np.flatnonzero(~first))
 
 
-def _tuned(fitting: Images, tuning: Images, n_classes: int, seed: int, report: Report) -> float:
+def _tuned(fitting: Images, tuning: Images, n_classes: int, state: int, report: Report) -> float:
     """The inverse strength whose layer has the best worst group on `tuning`: the weakest penalty of the best,
     and the weakest of all where there is nothing to tune on."""
     worst = []
     for step, inverse_strength in enumerate(INVERSE_STRENGTHS):
-        weight, bias = balanced_layer(fitting, inverse_strength, n_classes, rng(seed, "last layer strength"))
+        weight, bias = _layer(fitting, inverse_strength, n_classes, state)
         predictions = (tuning.features @ weight.T + bias).argmax(axis=1)
         worst.append(worst_group_accuracy(predictions, tuning.labels, tuning.groups))
         report(step, inverse_strength=inverse_strength, tuning_worst_group_accuracy=worst[-1])
     return INVERSE_STRENGTHS[int(np.argmax(worst))]
 
 
-def balanced_layer(
-    images: Images, inverse_strength: float, n_classes: int, stream: np.random.Generator
-) -> Layer:
-    """Logistic regression with an L1 penalty on as many images of every group as the smallest has, drawn
-    without replacement. Two classes: one regression; more: one against the rest for each class."""
+def balanced(images: Images, stream: np.random.Generator) -> Images:
+    """As many images of every group as the smallest has, drawn without replacement."""
     size = np.unique(images.groups, return_counts=True)[1].min()
     drawn = [
         stream.choice(np.flatnonzero(images.groups == group), size, replace=False)
         for group in np.unique(images.groups)
     ]
-    part = images.rows(np.concatenate(drawn))
-    state = int(stream.integers(2**31))
+    return images.rows(np.concatenate(drawn))
+
+
+def _state(stream: np.random.Generator) -> int:
+    """What liblinear's own draws start from."""
+    return int(stream.integers(2**31))
+
+
+def _layer(part: Images, inverse_strength: float, n_classes: int, state: int) -> Layer:
+    """Logistic regression with an L1 penalty. Two classes: one regression; more: one against the rest for
+    each class."""
     one_each = [
         _binary(part.features, part.labels == label, inverse_strength, state)
         for label in ((1,) if n_classes == 2 else range(n_classes))

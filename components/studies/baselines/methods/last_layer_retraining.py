@@ -1,7 +1,7 @@
 """Deep feature reweighting (DFR; Kirichenko et al. 2023, arXiv 2204.02937)."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -14,8 +14,9 @@ from components.studies.baselines.trained_classifier import TrainedClassifier
 
 @dataclass(frozen=True, kw_only=True)
 class LastLayerRetraining(TrainedClassifier):
-    """The ERM classifier's standardised features under a new last layer: the mean of `n_balanced` logistic
-    regressions with an L1 penalty, each on as many images of every group as the smallest has.
+    """The ERM classifier's features, standardised by a scaler of the training split, under a new last layer:
+    the mean of `n_balanced` logistic regressions with an L1 penalty, each on as many images of every group as
+    the smallest has.
 
     source: `val` (the paper's DFR with validation images): the strength of the penalty is the one with the
     best worst group on half of the validation split after training on the other half, and the layer is then
@@ -25,8 +26,10 @@ class LastLayerRetraining(TrainedClassifier):
     Either way it reads the groups of the validation split.
     """
 
+    VERSION: ClassVar[int] = 2
+
     source: Literal["val", "train"] = "val"
-    n_balanced: Annotated[int, Ge(1)] = 10
+    n_balanced: Annotated[int, Ge(1)] = 20
 
     @property
     def evaluated(self) -> tuple[str, ...]:

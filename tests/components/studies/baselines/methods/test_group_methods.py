@@ -112,7 +112,7 @@ def test_on_balanced_groups_it_is_scikit_learns_regression(worlds):
     """Every group of the validation split has 100 images, so every balanced subset is the whole."""
     method, data, fitted, _ = worlds[LastLayerRetraining]
     val, test = data.split("val"), data.split("test")
-    scaler = StandardScaler().fit(data["logits"].array("features", val.ids))
+    scaler = StandardScaler().fit(data["logits"].array("features", data.split("train").ids))
     x = scaler.transform(data["logits"].array("features", val.ids))
     model = regression((x, val.labels), fitted.facts["inverse_strength"])
     logits = method.predict(fitted, data, test.ids)
@@ -128,8 +128,10 @@ def test_the_strength_is_the_best_on_the_half_that_trains_nothing(worlds):
     reported = {}
     fitted = method.fit(data, 3, lambda step, inverse_strength, **m: reported.update({inverse_strength: m}))
     val = data.split("val")
-    x = StandardScaler().fit_transform(data["logits"].array("features", val.ids))
+    x = data["logits"].array("features", val.ids)
     first, second = halves(balanced_regression.Images(x, val.labels, val.groups), rng(3, "last layer halves"))
+    scaler = StandardScaler().fit(first.features)
+    first, second = first.scaled(scaler), second.scaled(scaler)
     expected = []
     for inverse_strength in INVERSE_STRENGTHS:
         right = (
@@ -191,12 +193,17 @@ def test_the_layer_is_the_mean_over_balanced_subsets_of_its_source(source, monke
     )
     fitted = fit(train, val, source)
     split, features = {"train": train, "val": val}[source]
-    scaler = StandardScaler().fit(features.astype(float))
+    scaler = StandardScaler().fit(train[1].astype(float))  # whatever the source
     rows = {
         tuple(np.round(x, 6)): g
         for x, g in zip(scaler.transform(features.astype(float)), split.groups, strict=True)
     }
     final = seen[len(INVERSE_STRENGTHS) :]
+    for x, *_ in seen[: len(INVERSE_STRENGTHS)]:  # with halves of val, the subset that is fitted to
+        if source == "val":
+            np.testing.assert_allclose([x.mean(axis=0), x.std(axis=0)], [[0] * 3, [1] * 3], atol=1e-9)
+        else:
+            assert {tuple(np.round(row, 6)) for row in x} <= rows.keys()
     subsets = [sorted(tuple(np.round(row, 6)) for row in x) for x, _, _, _ in final]
     for subset in subsets:
         assert len(set(subset)) == len(subset)  # without replacement
