@@ -80,9 +80,11 @@ class SegmentationScores:
         """All scores, in [0, 1]; without images, none.
 
         By the protocol: pixel_accuracy and mean_iou (of background and object), from sums over the set;
-        mean_average_precision, of both channels at once, so that chance is 0.5; mean_f1 of the object.
-        Beside it: mean_iou_per_image; mean_foreground_precision, the usual average precision, where chance is
-        the object's share; mean_best_threshold_iou, of the object at the threshold that suits the image.
+        mean_average_precision, of both channels at once, so that chance is 0.5.
+        Beside it: mean_f1, of the object in each image (the protocol's code has the mean over rows of pixels
+        of the object's F1 in the row, another number); mean_iou_per_image; mean_foreground_precision, the
+        usual average precision, where chance is the object's share; mean_best_threshold_iou, of the object at
+        the threshold that suits the image.
         What is not defined for an image is 0, as in the protocol.
         """
         if not self.per_image:

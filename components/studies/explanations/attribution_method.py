@@ -35,7 +35,7 @@ from components.stages.base.network_stage import FramedNetwork
 from components.stages.base.segment_stage import SegmentStage
 from components.stages.segments import Segments
 from components.studies.explanations.curve_scores import mask_scores, pixel_scores, top_masks
-from components.studies.explanations.fill import Fill
+from components.studies.explanations.fill import Fill, Substrate
 from components.studies.explanations.stages.heatmaps import Heatmaps
 from components.studies.explanations.stages.mask_curves import MaskCurves
 from components.studies.explanations.stages.mask_values import MaskValues
@@ -57,7 +57,8 @@ class AttributionMethod(Method):
     segmenter: whose masks are ranked; min_pixels, max_masks: those with fewer pixels of a 224 frame are left
     out, and then all but the largest so many;
     sample: the images that are explained; fill: what hidden masks show;
-    pixels_per_step: of the pixel-wise curves, in a 224 frame: 224 in RISE's code, 1792 in its notebook.
+    pixels_per_step: of the pixel-wise curves, in a 224 frame: 224 in RISE's code, 1792 in its notebook;
+    substrate: the blurred image that they insert into: as RISE's code makes it, or a plain Gaussian.
     """
 
     backbone: Backbone = SmallCnn()
@@ -69,6 +70,7 @@ class AttributionMethod(Method):
     sample: Sample = Sample()
     fill: Fill = "black"
     pixels_per_step: Annotated[float, Gt(0)] = 1792.0
+    substrate: Substrate = "rise_blur"
 
     def __post_init__(self) -> None:
         if isinstance(self.segmenter, PromptedSegmenter):
@@ -123,6 +125,7 @@ class AttributionMethod(Method):
                 ranking=ranking,
                 segments=segments if isinstance(ranking, MaskValues) else None,
                 pixels_per_step=self.pixels_per_step,
+                substrate=self.substrate,
             ),
         }
         return {name: sampled(stage, self.sample) for name, stage in stages.items()}

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import correlate1d, gaussian_filter, gaussian_filter1d
 from torch import Tensor
 
 from components.models.networks.network import Network
@@ -19,7 +19,9 @@ from components.models.weights.device_memory import free_memory, out_of_memory
 from components.pixels.masks import FRAME
 from components.studies.explanations.fill import Fill
 
-SIGMA = 5.0  # of the blur, in pixels of a 224 frame; it ends after one sigma, so that it is 11 pixels wide
+SIGMA = (
+    5.0  # of the blurs, in pixels of a 224 frame; they end after one sigma, so that they are 11 pixels wide
+)
 AT_ONCE = {"cpu": 16, "cuda": 256}  # most masked images of one forward pass; more are slower on a CPU
 
 
@@ -42,9 +44,17 @@ def filling(network: Network, image: NDArray[np.uint8], fill: Fill) -> NDArray[n
     if fill == "mean":
         colour = (network.mean.reshape(3) * 255).round().to(torch.uint8).cpu().numpy()
         return np.broadcast_to(colour, image.shape)
-    scale = image.shape[0] / FRAME
-    blurred = gaussian_filter(image.astype(np.float32), (SIGMA * scale, SIGMA * scale, 0), truncate=1)
-    return blurred.round().astype(np.uint8)
+    pixels, sigma = image.astype(np.float32), SIGMA * image.shape[0] / FRAME
+    if fill == "blur":
+        return gaussian_filter(pixels, (sigma, sigma, 0), truncate=1).round().astype(np.uint8)
+    mean = network.mean.reshape(3).cpu().numpy() * 255  # 0 once normalised: what the code's convolution pads
+    impulse = np.zeros(2 * round(sigma) + 1)
+    impulse[len(impulse) // 2] = 1
+    kernel = gaussian_filter1d(impulse, sigma)  # mirrored at the ends of so short a line: its tails fold back
+    pixels = pixels - mean
+    for axis in (0, 1):
+        pixels = correlate1d(pixels, kernel, axis, mode="constant")
+    return (pixels + mean).round().astype(np.uint8)
 
 
 def regions(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt
@@ -14,6 +14,7 @@ from components.pixels.masks import in_image_pixels
 from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors
 from components.stages.base.network_stage import NetworkStage
 from components.stages.base.segment_stage import SegmentStage
+from components.studies.explanations.fill import Substrate
 from components.studies.explanations.stages.mask_curves import curve_columns
 
 
@@ -27,13 +28,17 @@ class PixelCurves(NetworkStage):
 
     ranking: `heatmaps`, and no segments; or `mask_values` of `segments`, see `heat_of`; equal pixels come in
     random order, the same in both curves and wherever the stage runs;
+    substrate: how the image is blurred, see `Fill`;
     pixels_per_step: of a 224 frame, at least one of the image; the last step has what is left.
 
     An image with a probability that is not finite fails.
     """
 
+    VERSION: ClassVar[int] = 2
+
     segments: SegmentStage | None
     ranking: ColumnStage
+    substrate: Substrate = "rise_blur"
     pixels_per_step: Annotated[float, Gt(0)] = 224.0
 
     @property
@@ -53,7 +58,7 @@ class PixelCurves(NetworkStage):
                 step = self._steps(heat, batch.records[row].image_id)
                 n = int(step.max()) + 1
                 put = np.tri(n + 1, n, -1, dtype=bool)  # after k steps, those before the k-th
-                pictures.append(MaskedImage(image, filling(network, image, "blur"), step, put))
+                pictures.append(MaskedImage(image, filling(network, image, self.substrate), step, put))
                 pictures.append(MaskedImage(image, filling(network, image, "mean"), step, ~put))
             found = list(probabilities(network, pictures, device))
             both = [np.concatenate(pair) for pair in zip(found[::2], found[1::2], strict=True)]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from torchvision.transforms.functional import gaussian_blur
 
 from components.models.networks.backbones.small_cnn import SmallCnn
@@ -188,6 +189,22 @@ def test_gradients_are_on_again_after_the_passes(network):
     for _ in probabilities(network, [picture], "cpu"):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("side", [SIDE, 224])
+def test_rises_blur_is_its_codes_convolution_of_the_normalised_image(network, side):
+    """A Gaussian-filtered impulse of 11 by 11 pixels of 224 as kernel, zeros beyond the border."""
+    image = STREAM.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    reach = round(5 * side / 224)
+    impulse = np.zeros((2 * reach + 1, 2 * reach + 1))
+    impulse[reach, reach] = 1
+    kernel = torch.tensor(gaussian_filter(impulse, 5 * side / 224)).expand(3, 1, -1, -1)
+    mean, std = network.mean.double(), network.std.double()
+    normalised = (torch.tensor(image).permute(2, 0, 1)[None] / 255.0 - mean) / std
+    blurred = torch.nn.functional.conv2d(normalised, kernel, padding=reach, groups=3)
+    expected = ((blurred * std + mean) * 255)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(filling(network, image, "rise_blur"), expected, atol=0.51)
+    assert np.abs(filling(network, image, "blur") - expected).max() > 3, "the other choice is another"
 
 
 def test_what_hidden_pixels_show(network):

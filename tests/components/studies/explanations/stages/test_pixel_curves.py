@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torchvision.transforms.functional import gaussian_blur
 
 from components.models.segmentation.segmenters.slic import Slic
@@ -26,7 +27,7 @@ class Ranking(ColumnStage):
     """Stands for the stage whose columns a test gives."""
 
 
-def run(heat, steps_of=1, image=IMAGE, image_id=3, segments=None):
+def run(heat, steps_of=1, image=IMAGE, image_id=3, segments=None, **knobs):
     stage = PixelCurves(
         backbone=Red(),
         classifier=None,
@@ -34,6 +35,7 @@ def run(heat, steps_of=1, image=IMAGE, image_id=3, segments=None):
         segments=None if segments is None else Segments(segmenter=Slic()),
         ranking=Ranking(),
         pixels_per_step=steps_of * A_PIXEL,
+        **knobs,
     )
     ranking = heat if isinstance(heat, dict) else {"heatmap": fixed_size_lists(heat.reshape(1, -1))}
     inputs = {"ranking": pa.table(ranking)}
@@ -75,8 +77,8 @@ def test_deletion_is_the_image_with_the_mean_colour_put_to_its_hottest_pixels():
 
 
 def test_insertion_starts_with_a_blurred_image_and_ends_with_the_image():
-    """RISE's blur, kernel 11 and sigma 5 of 224 pixels, by torchvision."""
-    row, _ = run(OBJECT.astype(np.float16), steps_of=72)
+    """The plain one, kernel 11 and sigma 5 of 224 pixels, by torchvision."""
+    row, _ = run(OBJECT.astype(np.float16), steps_of=72, substrate="blur")
     pixels = torch.from_numpy(IMAGE).permute(2, 0, 1).float()
     blurred = gaussian_blur(pixels, [3, 3], [5 * SIDE / 224] * 2).round().byte().permute(1, 2, 0).numpy()
     assert row["insertion"][0] == pytest.approx(probability(blurred), abs=1e-4)
@@ -84,6 +86,21 @@ def test_insertion_starts_with_a_blurred_image_and_ends_with_the_image():
     assert row["insertion"][2] == pytest.approx(probability(object_in), abs=1e-4), "its 144 pixels"
     assert row["insertion"][-1] == pytest.approx(row["probability"], abs=1e-6)
     assert row["insertion"][2] > row["insertion"][0] + 0.01, "the sharp object beside its own blur"
+
+
+def test_insertion_starts_with_the_blur_of_rises_code_unless_told_otherwise():
+    """Of 48 pixels its kernel has 3 by 3, [w, 1 - 2 w, w] in each direction, w = 0.306. Beyond the border is the
+    mean colour, whose red is 0: a red column at the border loses a share w there and w of its first and last
+    pixel. The mirrored blur loses nothing."""
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[:, 0, 0] = 255
+    w = gaussian_filter1d([0.0, 1.0, 0.0], 5 * SIDE / 224)[0]
+    heat = OBJECT.astype(np.float16)
+    for knobs, red in (({}, (1 - w) * (SIDE - 2 * w)), ({"substrate": "blur"}, SIDE)):
+        row, _ = run(heat, steps_of=72, image=image, **knobs)
+        expected = 1 / (1 + np.exp(-40 * (red / SIDE**2 - 0.02)))
+        assert row["insertion"][0] == pytest.approx(expected, abs=2e-3)
+    assert w == pytest.approx(0.306, abs=5e-4)
 
 
 def test_equal_pixels_come_in_an_order_that_depends_on_the_image_alone():
