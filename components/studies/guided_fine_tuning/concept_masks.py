@@ -8,6 +8,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ SEGMENTS, CLIP_IMAGES, CLIP_TEXTS = "segments", "clip_images", "clip_texts"  # t
 CLIP_SEGMENTS, CLASS_CONCEPTS, CLASS_SEGMENTS = "clip_segments", "class_concepts", "class_segments"
 
 Booleans = NDArray[np.bool_]
+Coverage = Literal["union", "each"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class ImageConcepts:
 @dataclass(frozen=True)
 class ConceptChecks:
     """Of each class and concept (L, K): listed; occurrence, the share of the class's images in which the
-    concept has a mask; coverage, the mean overlap (IoU) of these with the object, NaN where none is known;
+    concept has a mask; coverage, the mean overlap (IoU) with the object of what was checked, the concept's
+    masks or, for every concept that occurs often enough, the union of all these; NaN where none is known;
     kept, bool."""
 
     listed: Booleans
@@ -156,34 +159,53 @@ def object_mask(
 
 
 def check_concepts(
-    data: Data, ids: Ids, labels: Ids, rules: ConceptRules, min_occurrence: float, min_coverage: float
+    data: Data,
+    ids: Ids,
+    labels: Ids,
+    rules: ConceptRules,
+    min_occurrence: float,
+    min_coverage: float,
+    coverage: Coverage = "union",
 ) -> ConceptChecks:
     """Both checks, on these images of classes `labels` (n,). A concept is kept if it passes both; one whose
-    overlap with the object is nowhere known passes the second, as with `min_coverage` 0 all do."""
+    overlap with the object is nowhere known passes the second, as with `min_coverage` 0 all do. coverage: of
+    the `union` of the masks of all concepts that pass the first, so that a class keeps all of them or none,
+    or of `each` concept's masks alone."""
     listed = listed_concepts(data)
     known_objects = min_coverage > 0 or data.card.masks is not None  # else no stage has looked for them
-    occurrence, coverage = (np.full(listed.shape, np.nan) for _ in range(2))
+    occurrence, covered = (np.full(listed.shape, np.nan) for _ in range(2))
     for label in np.unique(labels):
         members = ids[labels == label]
-        overlaps: dict[int, list[float]] = {}
-        for image_id, found in zip(members, image_concepts(data, members, rules), strict=True):
-            truth = object_mask(data, int(image_id), rules, int(label)) if known_objects else None
-            for concept, run in found.runs.items():
-                if listed[label, concept]:
-                    overlaps.setdefault(concept, []).append(_overlap(run, truth, found.size))
-        occurrence[label] = 0
-        for concept, values in overlaps.items():
-            occurrence[label, concept] = len(values) / len(members)
-            known = [value for value in values if not np.isnan(value)]
-            coverage[label, concept] = np.mean(known) if known else np.nan
-    kept = listed & (occurrence >= min_occurrence) & ~(coverage < min_coverage)
-    return ConceptChecks(listed, occurrence, coverage, kept)
+        images = image_concepts(data, members, rules)
+        occurs = [[concept in image.runs for concept in range(listed.shape[1])] for image in images]
+        occurrence[label] = np.where(listed[label], np.mean(occurs, axis=0), 0)
+        frequent = listed[label] & (occurrence[label] > 0) & (occurrence[label] >= min_occurrence)
+        truths = [
+            object_mask(data, int(image_id), rules, int(label)) if known_objects else None
+            for image_id in members
+        ]
+        if coverage == "union":
+            covered[label, frequent] = _mean_overlap(images, truths, frequent)
+            continue
+        for concept in np.flatnonzero(listed[label]):
+            covered[label, concept] = _mean_overlap(images, truths, np.arange(listed.shape[1]) == concept)
+    kept = listed & (occurrence >= min_occurrence) & ~(covered < min_coverage)
+    return ConceptChecks(listed, occurrence, covered, kept)
 
 
-def _overlap(run: bytes, truth: Booleans | NDArray[np.uint8] | None, size: Size) -> float:
-    if truth is None or truth.shape != size:
-        return float("nan")
-    ignored = truth == IGNORE
-    if ignored.any():
-        run = masks.without(run, masks.encode(ignored[None])[0], *size)
-    return float(masks.iou_with(masks.encode(truth[None] == 1)[0], [run], *size)[0])
+def _mean_overlap(
+    images: Sequence[ImageConcepts],
+    truths: Sequence[Booleans | NDArray[np.uint8] | None],
+    concepts: Booleans,
+) -> float:
+    """Mean IoU of the masks of these concepts (K,) together with the object, over the images that have such a
+    mask and a known object; pixels to ignore count nowhere. NaN without any."""
+    overlaps = []
+    for image, truth in zip(images, truths, strict=True):
+        found = [run for concept, run in image.runs.items() if concepts[concept]]
+        if found and truth is not None and truth.shape == image.size:
+            together, ignored = masks.union(found, *image.size), truth == IGNORE
+            if ignored.any():
+                together = masks.without(together, masks.encode(ignored[None])[0], *image.size)
+            overlaps.append(masks.iou_with(masks.encode(truth[None] == 1)[0], [together], *image.size)[0])
+    return float(np.mean(overlaps)) if overlaps else float("nan")

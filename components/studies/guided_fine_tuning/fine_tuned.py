@@ -114,7 +114,7 @@ class FineTuned(FineTuningKnobs):
         ids, labels = self._candidates(data)
         of_classes = np.isin(labels, classes)
         drawn = few_shot(ids[of_classes], labels[of_classes], self.checked_per_class, 1.0, 0, seed=0).trained
-        rules = (self.rules, self.min_occurrence, self.min_coverage)
+        rules = (self.rules, self.min_occurrence, self.min_coverage, self.coverage)
         return check_concepts(data, drawn, _labels(data, drawn), *rules)
 
     def guided(self, data: Data, ids: Ids, kept: NDArray[np.bool_], seed: int) -> GuidedImages:

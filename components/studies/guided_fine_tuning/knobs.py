@@ -1,7 +1,7 @@
 """The knobs that all fine-tuning methods have and their parts read."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -18,7 +18,7 @@ from components.models.segmentation.segmenters.felzenszwalb import Felzenszwalb
 from components.models.training.recipe import Recipe
 from components.pixels.frames import Frame
 from components.stages.clip_texts import Template
-from components.studies.guided_fine_tuning.concept_masks import ConceptRules
+from components.studies.guided_fine_tuning.concept_masks import ConceptRules, Coverage
 from components.studies.guided_fine_tuning.training_masks import MaskSource
 from components.studies.starting_network import check_start
 
@@ -43,12 +43,14 @@ class FineTuningKnobs(Method):
     prompted segmenter finds by the `class_name`; or a control made of the concepts' mask: a `random` box of
     its area, `inverted`, or the `whole_image` (only in images whose concepts' mask is not dropped);
     clip, vocabulary, template, segmenter, k_top, box_threshold (of a prompted segmenter): concepts and their
-    masks; min_occurrence, min_coverage, checked_per_class: concepts of a class that are kept, see
+    masks; min_occurrence, min_coverage, coverage, checked_per_class: concepts of a class that are kept, see
     `check_concepts`, on that many of its training images, the same in every trial;
     dilation: of masks; resize: to what images are squashed before a crop of 224 is cut, mirrored at random;
     epochs, batch_size, learning_rate, weight_decay: AdamW;
     relevance, signed: the map, see `unit_maps`; explained: on which images maps are judged.
     """
+
+    VERSION: ClassVar[int] = 2
 
     backbone: Backbone = SmallVit()
     recipe: Recipe | None = Recipe()
@@ -66,6 +68,7 @@ class FineTuningKnobs(Method):
     box_threshold: Annotated[float, Ge(0), Le(1)] = 0.35
     min_occurrence: Annotated[float, Ge(0), Le(1)] = 0.15
     min_coverage: Annotated[float, Ge(0), Le(1)] = 0.2
+    coverage: Coverage = "union"
     checked_per_class: Annotated[int, Ge(1)] = 30
     dilation: Annotated[int, Ge(0)] = 0
     resize: Annotated[int, Ge(224), Le(448)] = 256

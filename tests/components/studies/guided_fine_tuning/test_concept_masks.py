@@ -116,7 +116,7 @@ def test_concepts_that_are_rare_or_beside_the_object_are_dropped(world):
     rules = ConceptRules(CONCEPTS, box_threshold=0.1)
     members = np.arange(1, 12)
     ids, labels = world.ids[members], world.labels[members]
-    checks = check_concepts(world.data, ids, labels, rules, 0.2, 0.1)
+    checks = check_concepts(world.data, ids, labels, rules, 0.2, 0.1, coverage="each")
     for label in (0, 1):
         of_class = members[labels == label]
         for concept in range(CONCEPTS):
@@ -135,11 +135,34 @@ def test_concepts_that_are_rare_or_beside_the_object_are_dropped(world):
                 assert checks.coverage[label, concept] == pytest.approx(np.mean(overlaps))
                 assert checks.kept[label, concept] == (occurrence >= 0.2 and np.mean(overlaps) >= 0.1)
     assert 0 < checks.kept.sum() < LISTED.sum()
-    loose = check_concepts(world.data, ids, labels, rules, 0.0, 0.0)
+    loose = check_concepts(world.data, ids, labels, rules, 0.0, 0.0, coverage="each")
     np.testing.assert_array_equal(loose.kept, LISTED)
     np.testing.assert_array_equal(
         loose.coverage, checks.coverage
     )  # for the table, though nothing is dropped by it
+
+
+@pytest.mark.parametrize("min_occurrence", [0.2, 0.3])
+def test_a_class_keeps_its_frequent_concepts_if_their_union_covers_the_object(world, min_occurrence):
+    rules = ConceptRules(CONCEPTS, box_threshold=0.1)
+    members = np.arange(12)  # the first image has no known object
+    for label in (0, 1):
+        of_class = members[world.labels == label]
+        masks = np.array([[world.mask(image, k, rules) for k in range(CONCEPTS)] for image in of_class])
+        frequent = LISTED[label] & (masks.any(axis=(2, 3)).mean(axis=0) >= min_occurrence)
+        unions = masks[:, frequent].any(axis=1)
+        overlaps = [
+            (union & world.objects[image]).sum() / (union | world.objects[image]).sum()
+            for union, image in zip(unions, of_class, strict=True)
+            if union.any() and image > 0
+        ]
+        assert frequent.any()
+        assert np.mean(overlaps) > 0
+        for factor, kept in ((0.999, frequent), (1.001, np.zeros(CONCEPTS, bool))):
+            least = factor * np.mean(overlaps)
+            checks = check_concepts(world.data, world.ids, world.labels, rules, min_occurrence, least)
+            np.testing.assert_array_equal(checks.kept[label], kept)
+            np.testing.assert_allclose(checks.coverage[label, frequent], np.mean(overlaps))
 
 
 def test_the_table_names_every_listed_concept_that_was_checked(world):
