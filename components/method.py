@@ -77,6 +77,12 @@ class Method:
         the trial's seed, so it is given."""
         raise NotImplementedError
 
+    def models(self, card: Card) -> dict[str, Any]:
+        """What a trial itself loads with weights that no stage of its reads, by names of the method's own:
+        dataclasses with a `checkpoint` somewhere in them. They are in the trial's identity as they are, with
+        their weights by content. Empty for a method that only reads its stages."""
+        return {}
+
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         """Fits on the training split; chooses among candidates by the validation split only."""
         raise NotImplementedError

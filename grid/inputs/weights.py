@@ -127,14 +127,14 @@ def fetched(folder: Path) -> Iterator[str]:
 
 
 def names_in(spec: Spec) -> list[str]:
-    """The checkpoints that the stages of a spec read, each once, in order."""
+    """The checkpoints that the stages and the trials of a spec read, each once, in order."""
     cards = [load_card(entry.name) for entry in spec.datasets]
     found = [
         name
         for card in cards
         for method in candidates(spec, card).methods
-        for stage in method.stages(card, spec.seeds[0]).values()
-        for name in _checkpoints(configuration(stage))
+        for model in (*method.stages(card, spec.seeds[0]).values(), *method.models(card).values())
+        for name in _checkpoints(configuration(model))
     ]
     return list(dict.fromkeys(found))
 

@@ -59,7 +59,8 @@ class PlannedStage:
 @dataclass(frozen=True)
 class PlannedTrial:
     """A trial: one method on one data set with one configuration and one seed. `stages`: keys by the
-    method's names; `closure`: those and all that they read."""
+    method's names; `closure`: those and all that they read; `unresolved`: what its own models lack, whose
+    weights it loads itself."""
 
     id: str
     method: Method
@@ -68,6 +69,7 @@ class PlannedTrial:
     config: Mapping[str, Any]
     stages: Mapping[str, str]
     closure: frozenset[str]
+    unresolved: tuple[str, ...] = ()
 
     @property
     def method_name(self) -> str:
@@ -124,8 +126,10 @@ class Plan:
     @cached_property
     def unresolved(self) -> tuple[str, ...]:
         """What is missing, each named once."""
-        names = [name for stage in self.stages.values() for name in stage.unresolved]
-        return tuple(dict.fromkeys([*(d.missing for d in self.datasets if d.missing), *names]))
+        data = [dataset.missing for dataset in self.datasets if dataset.missing]
+        of_stages = [name for stage in self.stages.values() for name in stage.unresolved]
+        of_trials = [name for trial in self.trials for name in trial.unresolved]
+        return tuple(dict.fromkeys([*data, *of_stages, *of_trials]))
 
     @property
     def to_run(self) -> list[PlannedTrial]:
@@ -210,6 +214,11 @@ class Planner:
         keys = {name: stage.key for name, stage in planned.items()}
         config = configuration(method)
         closure = frozenset(key for stage in planned.values() for key in self._closure(stage))
+        missing: list[str] = []
+        models = {
+            name: self._resolve(configuration(model), missing)
+            for name, model in method.models(dataset.card).items()
+        }
         identity = {
             "method": component_name(method),
             "version": type(method).VERSION,
@@ -218,9 +227,12 @@ class Planner:
             "stages": keys,
             "seed": seed,
         }
+        if models:
+            identity["models"] = models
         if self._on_failed != "wrong":  # other numbers, so another trial
             identity["on_failed"] = self._on_failed
-        return PlannedTrial(digest(identity), method, dataset, seed, config, keys, closure)
+        unresolved = tuple(dict.fromkeys(missing))
+        return PlannedTrial(digest(identity), method, dataset, seed, config, keys, closure, unresolved)
 
     def stage(self, stage: Stage, dataset: Dataset) -> PlannedStage:
         """The planned stage over this data set, after everything that it reads; its models' precision is
@@ -265,6 +277,8 @@ class Planner:
         return {name: self._resolve(value, missing) for name, value in own.items()}
 
     def _resolve(self, value: Any, missing: list[str]) -> Any:
+        if isinstance(value, list):
+            return [self._resolve(inner, missing) for inner in value]
         if not isinstance(value, Mapping):
             return value
         resolved = {name: self._resolve(inner, missing) for name, inner in value.items()}

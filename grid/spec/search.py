@@ -83,8 +83,10 @@ def _sample(spec: Spec, found: list[Space]) -> tuple[Method, ...]:
 
 
 def _stages_of(space: Space, configuration_: Configuration, card: Card) -> str:
-    """The stages of a configuration as text; the same text, the same stages on any data set."""
-    return repr(space.build(configuration_).stages(card, 0))
+    """The stages of a configuration, and the models that its trials load, as text; the same text, the same
+    stages and weights on any data set."""
+    method = space.build(configuration_)
+    return repr((method.stages(card, 0), method.models(card)))
 
 
 def _refuse_ranges_that_change_a_stage(space: Space, card: Card) -> None:

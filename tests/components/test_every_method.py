@@ -1,6 +1,7 @@
 """What holds of every method, whatever files there are."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 import typing
@@ -14,6 +15,7 @@ from components.identity import component_name, configuration, digest
 from components.method import Method
 from components.models.networks.backbone import Backbone
 from components.models.segmentation.segmenter import Segmenter
+from components.models.training.recipe import Recipe
 from components.stage import Stage, TensorStage
 from grid.names import component_class, names
 
@@ -71,6 +73,24 @@ def test_its_defaults_are_valid_and_have_an_identity(method):
     knobs = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
     assert TypeAdapter(type(method)).validate_python(knobs) == method
     assert digest(configuration(method)) == digest(configuration(type(method)()))
+
+
+def test_the_weights_that_it_starts_from_are_read_by_a_stage_or_named_as_its_own(method):
+    """Else a trial's identity would hold their name and not their content."""
+    knobs = {field.name for field in dataclasses.fields(method)}
+    if "backbone" not in knobs:
+        return
+    backbone = dataclasses.replace(method.backbone, checkpoint="own.safetensors")
+    for recipe in (None, Recipe(), Recipe(trainable="head")):
+        if recipe is None and not takes_none(method, "recipe"):
+            continue
+        started = dataclasses.replace(method, backbone=backbone, recipe=recipe)
+        named = [*started.stages(CARD, 0).values(), *started.models(CARD).values()]
+        assert "own.safetensors" in json.dumps([configuration(one) for one in named]), recipe
+
+
+def takes_none(method, knob):
+    return type(None) in typing.get_args(typing.get_type_hints(type(method))[knob])
 
 
 def test_its_stages_are_the_same_whenever_they_are_asked_for(method):

@@ -15,6 +15,7 @@ from components.method import LAST, Explanation, Fitted, Metric, Report
 from components.models.segmentation.prompted_segmenter import PromptedSegmenter
 from components.pixels.places import in_pixels
 from components.stage import Stage, sampled
+from components.stages.base.network_stage import FramedNetwork
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
 from components.stages.clip_texts import ClipTexts
@@ -63,6 +64,14 @@ class FineTuned(FineTuningKnobs):
         if self.pool is None:
             return stages | found
         return stages | {name: sampled(stage, self.pool) for name, stage in found.items()}
+
+    def models(self, card: Card) -> dict[str, Any]:
+        """The network as its checkpoint has it, where no classifier stage is the start."""
+        if self.recipe is not None:
+            return {}
+        backbone = replace(self.backbone, precision="fp32")
+        size, frame = card.image_size, self.frame
+        return {"network": FramedNetwork(backbone=backbone, classifier=None, image_size=size, frame=frame)}
 
     def _mask_stages(self, card: Card) -> dict[str, Stage]:
         """What masks are read from; CardError where the data set has not what is needed."""
