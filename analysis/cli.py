@@ -25,6 +25,9 @@ Results = Annotated[
     str | None, typer.Option("--results", help="URL of the results store.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: a list of row objects.")]
+EveryForm = Annotated[
+    bool, typer.Option("--all", help="Also trials that only an earlier form of an experiment asked for.")
+]
 Metric = Annotated[str, typer.Option(help="Which number.")]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
 Selection = Annotated[str, typer.Option(help="By which rule the weights were chosen.")]
@@ -38,6 +41,7 @@ def ablation(
     split: Split = "test",
     selection: Selection = "last",
     method: Annotated[str | None, typer.Option(help="One method only.")] = None,
+    every_form: EveryForm = False,
     as_json: Json = False,
     results: Results = None,
 ) -> None:
@@ -48,7 +52,7 @@ def ablation(
     with _store(results) as store:
         table = tables.ablation(
             store, experiment, metric=metric, split=split, selection=selection,
-            parameter=parameter, method=method,
+            parameter=parameter, method=method, every_form=every_form,
         )  # fmt: skip
     if as_json:
         return print_json(tables.records(table))
@@ -64,8 +68,8 @@ def ablation(
             "difference": with_interval(
                 table, "difference", "difference_ci_low", "difference_ci_high", sign="+"
             ),
-            "to": table["reference"],
-            "n": table["n"],
+            "to": table["reference"].fillna(""),
+            "n": [tables.seeds(row) for row in tables.records(table)],
             "note": [tables.ablation_note(row) for row in tables.records(table)],
         },
     )
@@ -78,6 +82,7 @@ def leaderboard(
     split: Split = "test",
     selection: Selection = "last",
     limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
+    every_form: EveryForm = False,
     as_json: Json = False,
     results: Results = None,
 ) -> None:
@@ -87,8 +92,9 @@ def leaderboard(
 
     with _store(results) as store:
         table = tables.leaderboard(
-            store, dataset=dataset, experiment=experiment, split=split, selection=selection
-        ).head(limit)
+            store, dataset=dataset, experiment=experiment, split=split, selection=selection,
+            every_form=every_form,
+        ).head(limit)  # fmt: skip
     if as_json:
         return print_json(tables.records(table))
     accuracies = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy")
@@ -104,9 +110,11 @@ def leaderboard(
                 )
                 for name in accuracies
             },
-            "n": table["n"],
-            "failed images": table["n_failed"],
-            "note": [tables.on_failed_note(row) for row in tables.records(table)],
+            "n": [tables.seeds(row) for row in tables.records(table)],
+            "failed images": [
+                "" if row["n_failed"] is None else int(row["n_failed"]) for row in tables.records(table)
+            ],
+            "note": [tables.note(row) for row in tables.records(table)],
             "id": table["config_id"].str[:8],
         },
     )
@@ -125,6 +133,7 @@ def scores(
             "--over-images", help="Intervals over images, not seeds, where trials kept a score of each."
         ),
     ] = False,
+    every_form: EveryForm = False,
     as_json: Json = False,
     results: Results = None,
 ) -> None:
@@ -134,15 +143,19 @@ def scores(
     from analysis.terminal import print_json, print_table, with_interval
 
     with _store(results) as store:
-        table = tables.scores(store, experiment, metric, split=split, selection=selection, group=group)
+        table = tables.scores(
+            store, experiment, metric, split=split, selection=selection, group=group, every_form=every_form
+        )
         if over_images:
             table = image_scores(store, experiment, table)
     if as_json:
         return print_json(tables.records(table))
-    key = ["dataset", "method", "config_id"]
+    key = ["form", "dataset", "method", "config_id"]
     table = table.assign(shown=with_interval(table, "mean", "ci_low", "ci_high"))
     wide = table.pivot(index=key, columns="metric", values="shown").reindex(columns=metric).reset_index()
-    rows = table.drop_duplicates(key).set_index(key).loc[list(wide[key].itertuples(index=False))]
+    fewest = table.sort_values("n", kind="stable").drop_duplicates(key)  # seeds, of the numbers shown
+    rows = fewest.set_index(key, drop=False).loc[list(wide[key].itertuples(index=False))]
+    told = tables.records(rows.reset_index(drop=True))
     return print_table(
         f"{experiment}: {split}, selection {selection}, group {group}",
         {
@@ -150,7 +163,8 @@ def scores(
             "method": wide["method"],
             "configuration": rows["knobs"],
             **{name: wide[name].fillna("") for name in metric},
-            "n": rows["n"],
+            "n": [str(row["n"]) if over_images else tables.seeds(row) for row in told],
+            "note": [tables.note(row) for row in told],
             "id": wide["config_id"].str[:8],
         },
     )
@@ -181,7 +195,8 @@ def compare(
     return print_table(
         f"{metric} on {split}",
         {
-            **{name: table[name] for name in ("dataset", "a", "b", "n")},
+            **{name: table[name] for name in ("dataset", "a", "b")},
+            "n": [tables.seeds(row) for row in tables.records(table)],
             "mean a": table["mean_a"].map(number),
             "mean b": table["mean_b"].map(number),
             "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
@@ -217,10 +232,8 @@ def reported(
             "reported": table["reported"].map(number),
             "measured": with_interval(table, "measured", "ci_low", "ci_high"),
             "difference": [number(value, "+") for value in table["difference"]],
-            "n": [
-                "" if value is None else value
-                for value in table["n"].astype(object).where(table["n"].notna(), None)
-            ],
+            "n": ["" if row["n"] is None else tables.seeds(row) for row in tables.records(table)],
+            "note": [tables.note({"form": "present", **row}) for row in tables.records(table)],
             "configuration": table["knobs"],
         },
     )

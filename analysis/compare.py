@@ -9,6 +9,10 @@ from scipy.stats import t as student_t
 from analysis.tables import read
 from grid.results.store import ResultsStore
 
+PLANNED = """
+SELECT DISTINCT t.dataset, t.config_id, t.seed FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
+WHERE e.experiment = :experiment
+"""
 SCORES = """
 SELECT DISTINCT t.id, t.dataset, t.method, t.config_id, t.seed, m.value AS score
 FROM trial t JOIN experiment_trial e ON e.trial_id = t.id JOIN metric m ON m.trial_id = t.id
@@ -38,12 +42,14 @@ def compare(store: ResultsStore, wanted: Wanted, a: str, b: str) -> pd.DataFrame
 
     `a` and `b` are methods or beginnings of configuration ids. A method with several
     configurations stands for the one that is best on the validation split, so that the choice has
-    not seen the test split. Raises LookupError if there is nothing to compare.
+    not seen the test split. `n` seeds of `n_planned`, those that the experiment asks for of either. Raises
+    LookupError if there is nothing to compare.
     """
     scores = wanted.scores(store, wanted.split)
     validation = wanted.scores(store, "val")
+    planned = read(store, PLANNED, experiment=wanted.experiment)
     found = [
-        _difference(dataset, rows, validation[validation["dataset"] == dataset], a, b)
+        _difference(dataset, rows, _of(validation, dataset), _of(planned, dataset), a, b)
         for dataset, rows in scores.groupby("dataset")
         if _named(rows, a).any() and _named(rows, b).any()
     ]
@@ -52,12 +58,19 @@ def compare(store: ResultsStore, wanted: Wanted, a: str, b: str) -> pd.DataFrame
     return pd.DataFrame(found)
 
 
+def _of(table: pd.DataFrame, dataset: Any) -> pd.DataFrame:
+    rows: pd.DataFrame = table[table["dataset"] == dataset]
+    return rows
+
+
 def _named(rows: pd.DataFrame, name: str) -> "pd.Series[bool]":
     methods = rows["method"] == name
     return methods if methods.any() else rows["config_id"].str.startswith(name)
 
 
-def _difference(dataset: Any, rows: pd.DataFrame, validation: pd.DataFrame, a: str, b: str) -> dict[str, Any]:
+def _difference(
+    dataset: Any, rows: pd.DataFrame, validation: pd.DataFrame, planned: pd.DataFrame, a: str, b: str
+) -> dict[str, Any]:
     one, two = (_one_configuration(rows, validation, name) for name in (a, b))
     both = pd.concat([_by_seed(rows, one), _by_seed(rows, two)], axis=1, keys=["a", "b"]).dropna()
     low, high = t_interval(both["b"] - both["a"])
@@ -66,6 +79,7 @@ def _difference(dataset: Any, rows: pd.DataFrame, validation: pd.DataFrame, a: s
         "a": f"{a} {one[:8]}",
         "b": f"{b} {two[:8]}",
         "n": len(both),
+        "n_planned": planned[planned["config_id"].isin([one, two])]["seed"].nunique(),
         "mean_a": both["a"].mean(),
         "mean_b": both["b"].mean(),
         "difference": (both["b"] - both["a"]).mean(),

@@ -18,6 +18,9 @@ def over_images(store: ResultsStore, experiment: str, scores: pd.DataFrame) -> p
     rows = []
     for row in scores.to_dict("records"):
         own = trials[(trials["dataset"] == row["dataset"]) & (trials["config_id"] == row["config_id"])]
+        if own.empty:  # its seeds all failed
+            rows.append(row)
+            continue
         kept = [explained(t["artifacts_uri"], t["id"], row["metric"]) for t in own.to_dict("records")]
         of_images = pd.concat([pd.Series(trial.scores, trial.image_ids) for trial in kept]).dropna()
         means = np.asarray(of_images.groupby(level=0).mean(), np.float64)

@@ -25,7 +25,7 @@ EXPLANATIONS = (  # of methods that explain a classifier
     "object_pointing_accuracy",
     "seconds_per_image",
 )
-LEADERS = 12  # rows of the leaderboard, and every method's best
+LEADERS = 12  # rows of the leaderboard, and every method's best, and configurations without a number
 VALUES = 12  # rows of one knob's table
 PICTURES = 8  # explanations of one method
 DRAWINGS = 5  # of those that a method draws itself
@@ -97,12 +97,13 @@ def _dataset(
 ) -> dict[str, Any]:
     leaders = leaders[leaders["dataset"] == dataset]
     best = leaders.drop_duplicates("method")
-    shown = pd.concat([leaders.head(LEADERS), best]).drop_duplicates(["method", "config_id"])
+    lost = leaders[leaders["n"] == 0].head(LEADERS)
+    shown = pd.concat([leaders.head(LEADERS), best, lost]).drop_duplicates(["method", "config_id"])
     rows = tables.records(shown)
     return {
         "name": dataset,
         "note": note,
-        "leaders": [{**row, "note": tables.on_failed_note(row)} for row in rows],
+        "leaders": [{**row, "note": tables.note(row), "seeds": tables.seeds(row)} for row in rows],
         "more_leaders": len(leaders) - len(rows),
         "plot": _plot(leaders),
         "explanations": _explanations(store, experiment, dataset),
@@ -132,8 +133,8 @@ def _explanations(store: ResultsStore, experiment: str, dataset: str) -> list[di
     explained = set(table[table["dataset"] == dataset]["config_id"])
     rows = tables.read(
         store,
-        "SELECT config_id, method, metric, mean, ci_low, ci_high, n FROM score "
-        "WHERE dataset = :dataset AND split = 'test' AND group_name = 'all' AND selection = 'last'",
+        "SELECT * FROM score_by_form WHERE form = 'present' AND dataset = :dataset "
+        "AND split = 'test' AND group_name = 'all' AND selection = 'last'",
         dataset=dataset,
     )
     knobs = dict(zip(table["config_id"], table["knobs"], strict=True))
@@ -141,21 +142,30 @@ def _explanations(store: ResultsStore, experiment: str, dataset: str) -> list[di
         {
             "method": method,
             "knobs": knobs[config],
+            "note": tables.note(_fewest(one)),
             "scores": {row["metric"]: row for row in tables.records(one)},
         }
         for (method, config), one in rows[rows["config_id"].isin(explained)].groupby(["method", "config_id"])
     ]
 
 
+def _fewest(scores: pd.DataFrame) -> dict[str, Any]:
+    """The row of the number that the fewest seeds have, among those that the table shows."""
+    shown = scores[scores["metric"].isin(EXPLANATIONS)]
+    return tables.records(shown.sort_values("n", kind="stable"))[0]
+
+
 def _ablation(method: str, parameter: str, table: pd.DataFrame) -> dict[str, Any]:
-    rows = tables.records(table[table["metric"] == METRICS[0]])
+    rows, known = tables.records(table[table["metric"] == METRICS[0]]), table[table["n"] > 0]
     return {
         "method": method,
         "parameter": parameter,
-        "rows": [{**row, "note": tables.ablation_note(row)} for row in rows[:VALUES]],
+        "rows": [
+            {**row, "note": tables.ablation_note(row), "seeds": tables.seeds(row)} for row in rows[:VALUES]
+        ],
         "more_rows": max(len(rows) - VALUES, 0),
-        "paired": bool(table["paired"].all()),
-        "plot": figures.picture(figures.ablation_curve, table, 5.2),
+        "paired": bool(known["paired"].all()),
+        "plot": figures.picture(figures.ablation_curve, known, 5.2) if len(known) else "",
     }
 
 

@@ -21,8 +21,10 @@ def ablation(
     selection: str = "last",
     parameter: str | None = None,
     method: str | None = None,
+    every_form: bool = False,
 ) -> pd.DataFrame:
-    """Rows of the view `ablation`, by data set, method, parameter and place of the value.
+    """Rows of the view `ablation`, by data set, method, parameter and place of the value. With `every_form`
+    those of `ablation_by_form`: what only an earlier form of the experiment asked for has rows of its own.
 
     Raises LookupError for an experiment that is not in the store.
     """
@@ -35,8 +37,9 @@ def ablation(
         "parameter": parameter,
         "method": method,
     }
-    return _rows(store, "ablation", wanted).sort_values(
-        ["dataset", "method", "parameter", "group_name", "place"], ignore_index=True
+    order = ["form", "dataset", "method", "parameter", "group_name", "place"]
+    return _rows(store, "ablation", wanted, every_form).sort_values(
+        order, ascending=[False, *[True] * 5], ignore_index=True
     )
 
 
@@ -47,16 +50,17 @@ def leaderboard(
     experiment: str | None = None,
     split: str = "test",
     selection: str = "last",
+    every_form: bool = False,
 ) -> pd.DataFrame:
     """Rows of the view `leaderboard`, the best worst group first, and `knobs`: those of a method
     that vary within the table. With `experiment`, the configurations that it asks for; their
-    seeds are those of the whole store. Raises LookupError as `ablation` does.
+    seeds are those of the whole store. every_form as in `ablation`. Raises LookupError as `ablation` does.
     """
     wanted = {"dataset": dataset, "split": split, "selection": selection}
-    table = _rows(store, "leaderboard", wanted)
+    table = _rows(store, "leaderboard", wanted, every_form)
     if experiment is not None:
         store.experiment_summary(experiment)
-        table = table[table["config_id"].isin(_configurations(store, experiment))]
+        table = table[table["config_id"].isin(_configurations(store, experiment, every_form))]
     table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
     return table.assign(knobs=varying_knobs(table))
 
@@ -69,13 +73,15 @@ def scores(
     split: str = "test",
     selection: str = "last",
     group: str = "all",
+    every_form: bool = False,
 ) -> pd.DataFrame:
     """Any metrics of an experiment's configurations: rows of the view `score`, a column `metric` and its
-    statistics, and `knobs` as in `leaderboard`. Raises LookupError as `ablation` does, and for a metric that
-    no trial of the experiment has."""
+    statistics, and `knobs` as in `leaderboard`. every_form as in `ablation`. Raises LookupError as that does,
+    and for a metric that no trial of the experiment has."""
     store.experiment_summary(experiment)
-    table = _rows(store, "score", {"split": split, "selection": selection, "group_name": group})
-    table = table[table["config_id"].isin(_configurations(store, experiment))]
+    wanted = {"split": split, "selection": selection, "group_name": group}
+    table = _rows(store, "score", wanted, every_form)
+    table = table[table["config_id"].isin(_configurations(store, experiment, every_form))]
     absent = [name for name in metrics if not (table["metric"] == name).any()]
     if absent:
         near = get_close_matches(absent[0], sorted(set(table["metric"])), n=4, cutoff=0.3)
@@ -87,7 +93,7 @@ def scores(
 def reported(store: ResultsStore, *, dataset: str | None = None, method: str | None = None) -> pd.DataFrame:
     """Rows of the view `reported_vs_measured`, by where the numbers were published, and `knobs` of our
     configurations as in `leaderboard`: a row for each that has the method, metric, split and selection."""
-    table = _rows(store, "reported_vs_measured", {"dataset": dataset, "method": method})
+    table = _selected(store, "reported_vs_measured", {"dataset": dataset, "method": method})
     order = ["dataset", "paper", "table_name", "row_name", "setting", "metric", "config_id"]
     table = table.sort_values(order, ignore_index=True)
     return table.assign(knobs=varying_knobs(table.assign(config=table["config"].fillna("{}"))))
@@ -95,8 +101,34 @@ def reported(store: ResultsStore, *, dataset: str | None = None, method: str | N
 
 def ablation_note(row: Any) -> str:
     """What a reader must know of a row of the ablation view."""
-    unpaired = [] if row["paired"] else ["unpaired"]
-    return ", ".join([*unpaired, *filter(None, [on_failed_note(row)])])
+    unpaired = "" if row["paired"] or not row["n"] else "unpaired"
+    lost = [
+        f"{int(row['trials_failed'])} trials failed" if row["trials_failed"] else "",
+        f"{int(row['trials_nan'])} trials without a number" if row["trials_nan"] else "",
+    ]
+    return ", ".join(filter(None, [unpaired, *lost, on_failed_note(row), form_note(row)]))
+
+
+def seeds(row: Any) -> str:
+    """Seeds that count, of those that were planned: `3`, or `2 of 3`."""
+    n, planned = int(row["n"]), int(row["n_planned"])
+    return str(n) if n == planned else f"{n} of {planned}"
+
+
+def note(row: Any) -> str:
+    """What a reader must know of a row of the views `leaderboard` and `score`: seeds that do not count, and
+    why; images that were dropped."""
+    lost = [
+        f"{int(row[column])} of {int(row['n_planned'])} seeds {why}"
+        for column, why in (("seeds_failed", "failed"), ("seeds_nan", "without a number"))
+        if row[column]
+    ]
+    return ", ".join(filter(None, [*lost, on_failed_note(row), form_note(row)]))
+
+
+def form_note(row: Any) -> str:
+    """Empty for what the present spec of an experiment asks for."""
+    return "of an earlier form" if row["form"] == "earlier" else ""
 
 
 def on_failed_note(row: Any) -> str:
@@ -117,16 +149,22 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
-def _rows(store: ResultsStore, view: str, wanted: Mapping[str, str | None]) -> pd.DataFrame:
+def _rows(store: ResultsStore, view: str, wanted: Mapping[str, str | None], every_form: bool) -> pd.DataFrame:
+    """Rows of `view` with their `form`."""
+    form = None if every_form else "present"
+    return _selected(store, f"{view}_by_form", {**wanted, "form": form})
+
+
+def _selected(store: ResultsStore, view: str, wanted: Mapping[str, str | None]) -> pd.DataFrame:
     given = {name: value for name, value in wanted.items() if value is not None}
     condition = " AND ".join(f"{name} = :{name}" for name in given) or "1 = 1"
     return read(store, f"SELECT * FROM {view} WHERE {condition}", **given)
 
 
-def _configurations(store: ResultsStore, experiment: str) -> list[str]:
+def _configurations(store: ResultsStore, experiment: str, every_form: bool) -> list[str]:
     query = (
-        "SELECT DISTINCT config_id FROM trial JOIN experiment_trial ON trial_id = id "
-        "WHERE experiment = :experiment"
+        "SELECT DISTINCT config_id FROM trial JOIN asked_trial ON trial_id = id "
+        "WHERE experiment = :experiment" + ("" if every_form else " AND form = 'present'")
     )
     return list(read(store, query, experiment=experiment)["config_id"])
 

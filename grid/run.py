@@ -48,6 +48,7 @@ def run(request: Request) -> int:
         world.results.record_references([row for data in plan.datasets for row in references(data.name)])
         if not plan.searches:
             world.results.enter(spec.name, [trial.entry() for trial in plan.trials])
+        world.results.set_form(spec.name, [trial.id for trial in plan.asked])
         show_plan(plan, display.console)
         if plan.to_run:
             return _launch(request, plan, display)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import ColumnElement, make_url, or_, select, update
+from sqlalchemy import ColumnElement, make_url, or_, select, union, update
 
 from grid.results.reads import rows
-from grid.results.schema import ExperimentTrial, Launch, Trial
+from grid.results.schema import EarlierTrial, ExperimentTrial, Launch, Trial
 from grid.results.store import ResultsStore, redacted
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,12 @@ def needs_mirror(store: ResultsStore, experiment: str) -> bool:
 
 
 def _stale_trials(store: ResultsStore, experiment: str) -> list[str]:
+    forms = [  # also what is of an earlier form by now: no run is left RUNNING when its trial has ended
+        select(table.trial_id).where(table.experiment == experiment)
+        for table in (ExperimentTrial, EarlierTrial)
+    ]
     started = or_(Trial.status != "pending", Trial.mlflow_status.is_not(None))
-    query = (
-        select(Trial.id)
-        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
-        .where(ExperimentTrial.experiment == experiment, started, _behind(Trial))
-    )
+    query = select(Trial.id).where(Trial.id.in_(union(*forms)), started, _behind(Trial)).order_by(Trial.id)
     with store.reading() as connection:
         return list(connection.scalars(query))
 

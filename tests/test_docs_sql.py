@@ -20,7 +20,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 QUESTION = re.compile(r"^### (?P<question>.+)\n(?:(?!#).*\n)*?```sql\n(?P<sql>(?:(?!```).*\n)+)```", re.M)
 COMMAND = re.compile(r'python -m analysis sql (?:--json )?"(?P<sql>[^"]+)"')
 VIEWS = ("leaderboard", "ablation", "score", "reported_vs_measured")
-INNER_VIEWS = ("ablation_cell", "student_t")
+INNER_VIEWS = (
+    "ablation_cell", "student_t", "asked_trial", "planned_seeds", "planned_trials", "score_kind",
+    "leaderboard_by_form", "ablation_by_form", "score_by_form",
+)  # fmt: skip
 
 # configuration -> worst group on the test split for seeds 0, 1, 2; k_top 10 against 5 by seed: .10, .12, .08
 SCORES = {

@@ -170,8 +170,13 @@ def status_command(experiment: str, results: Results = None, as_json: AsJson = F
         return
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary["trials"].items()))
     typer.echo(f"experiment {experiment}: {counts}; {summary['seconds']:.1f} s in trials")
+    if earlier := summary["earlier"]:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(earlier.items()))
+        typer.echo(f"of an earlier form of the spec, out of its tables: {counts}")
     for trial_id, error in summary["failures"].items():
         typer.echo(f"failed {trial_id[:10]}: {(error or '').splitlines()[-1]}")
+    for trial_id, names in summary["no_number"].items():
+        typer.echo(f"not a number {trial_id[:10]}: {', '.join(names)}")
     for launch in summary["launches"]:
         ended = launch["finished_at"] or "now"
         typer.echo(f"launch {launch['id']}: {launch['status']}, {launch['started_at']} to {ended}")
@@ -202,7 +207,9 @@ def rerun_command(trial: str, results: Results = None) -> None:
     found = store.trial(trial)
     if not store.reopen(found["id"]):
         raise Refused(f"trial {found['id']} is running")
-    typer.echo(f"trial {found['id']} is pending; run {', '.join(found['experiments'])} again")
+    asking = [name for name in found["experiments"] if name not in found["experiments_earlier"]]
+    then = f"run {', '.join(asking)} again" if asking else "but the present spec of no experiment asks for it"
+    typer.echo(f"trial {found['id']} is pending; {then}")
 
 
 @app.command("trial")

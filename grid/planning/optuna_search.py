@@ -1,6 +1,6 @@
 """Optuna's TPE over the spaces of a spec. Its memory is the results store, so it resumes by itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -10,11 +10,11 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
-from components.identity import canonical, configuration
 from components.method import Method
 from grid.planning.plan import Plan, PlannedTrial
+from grid.planning.present_form import Recalled, chosen
 from grid.spec.search import configurations_of, identity, spaces
 from grid.spec.space import Space
 
@@ -23,18 +23,17 @@ MAX_REPEATS = 100  # proposals in a row that are known already: then the space i
 
 ValueOf = Callable[[Sequence[PlannedTrial]], float | None]
 Enter = Callable[[Sequence[PlannedTrial]], None]
-Finished = Sequence[tuple[str, Mapping[str, Any]]]  # (method, full configuration) of trials in the store
 
 
 class OptunaProposals:
     """A configuration at a time, with all its seeds and data sets as one group.
 
     value_of(group): mean of the metric if all of the group is done, else None; enter(group): the group now
-    belongs to the experiment; finished: what the experiment holds already, told to the sampler first and
-    counted in the budget.
+    belongs to the experiment. What the experiment holds already and the plan has recalled is told to the
+    sampler first, and counted in the budget.
     """
 
-    def __init__(self, plan: Plan, finished: Finished, value_of: ValueOf, enter: Enter) -> None:
+    def __init__(self, plan: Plan, value_of: ValueOf, enter: Enter) -> None:
         search = plan.spec.search
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._plan, self._value_of, self._enter = plan, value_of, enter
@@ -45,8 +44,8 @@ class OptunaProposals:
         self._asked: dict[str, Trial] = {}
         self._known: set[str] = set()
         self._left = configurations_of(plan.spec)
-        for name, config in finished:
-            self._recall(name, config)
+        for known, group in zip(plan.recalled, plan.groups, strict=True):
+            self._recall(known, group)
 
     def next(self) -> list[PlannedTrial] | None:
         """The trials of a configuration that the experiment does not have yet."""
@@ -82,43 +81,38 @@ class OptunaProposals:
             self._study.tell(trial, value)
 
     def _group(self, method: Method) -> list[PlannedTrial]:
-        planner, spec = self._plan.planner, self._plan.spec
-        return [planner.trial(method, d, seed) for d in self._plan.datasets for seed in spec.seeds]
+        return list(self._plan.planner.group(method, self._plan.datasets, self._plan.spec.seeds))
 
     def _suggest(self, trial: Trial) -> Method:
         blocks = list(range(len(self._spaces)))
         space = self._spaces[trial.suggest_categorical(BLOCK, blocks)]
         values = {
-            name: _chosen(space, name, _asked(trial, _parameter(space, name), distribution))
+            name: chosen(space, name, _asked(trial, _parameter(space, name), distribution))
             for name, distribution in _distributions(space).items()
         }
         method: Method = space.build({**space.fixed, **values})
         return method
 
-    def _recall(self, name: str, config: Mapping[str, Any]) -> None:
-        """Tells the sampler of a configuration in the store, if the space has it and it is finished."""
-        for space in self._spaces:
-            values = _values(space, config) if space.method == name else None
-            if values is None:
-                continue
-            method = space.build({**space.fixed, **{k: _chosen(space, k, v) for k, v in values.items()}})
-            if canonical(configuration(method)) != canonical(config) or identity(method) in self._known:
-                continue
-            value = self._value_of(self._group(method))
-            if value is not None:
-                self._known.add(identity(method))
-                self._left -= 1
-                self._study.add_trial(self._finished(space, values, value))
+    def _recall(self, known: Recalled, group: Sequence[PlannedTrial]) -> None:
+        """Tells the sampler of a configuration whose trials have all ended well; one that lacks some is the
+        next to be proposed."""
+        params = {_parameter(known.space, name): value for name, value in known.values.items()}
+        params[BLOCK] = self._spaces.index(known.space)
+        if not self._plan.is_done(group):
+            self._study.enqueue_trial(params)
             return
-
-    def _finished(self, space: Space, values: dict[str, Any], value: float) -> FrozenTrial:
+        self._known.add(identity(known.method))
+        self._left -= 1
         distributions: dict[str, BaseDistribution] = {
-            _parameter(space, name): distribution for name, distribution in _distributions(space).items()
+            _parameter(known.space, name): distribution
+            for name, distribution in _distributions(known.space).items()
         }
         distributions[BLOCK] = CategoricalDistribution(list(range(len(self._spaces))))
-        params = {_parameter(space, name): chosen for name, chosen in values.items()}
-        params[BLOCK] = self._spaces.index(space)
-        return create_trial(params=params, distributions=distributions, value=value)
+        value = self._value_of(group)
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        self._study.add_trial(
+            create_trial(state=state, params=params, distributions=distributions, value=value)
+        )
 
 
 def _parameter(space: Space, name: str) -> str:
@@ -146,24 +140,3 @@ def _asked(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
     assert isinstance(distribution, FloatDistribution)
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
-def _chosen(space: Space, name: str, value: Any) -> Any:
-    return space.choices[name][value] if name in space.choices else value
-
-
-def _values(space: Space, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The parameters that give this configuration in this block; None if it has none."""
-    values: dict[str, Any] = {}
-    first = space.first()
-    for name, choices in space.choices.items():
-        built = [configuration(space.build({**first, name: choice}))[name] for choice in choices]
-        wanted = canonical(config.get(name))
-        if wanted not in [canonical(value) for value in built]:
-            return None
-        values[name] = [canonical(value) for value in built].index(wanted)
-    for name, ends in space.ranges.items():
-        if not isinstance(config.get(name), int | float) or not ends.low <= config[name] <= ends.high:
-            return None
-        values[name] = config[name]
-    return values

@@ -1,5 +1,6 @@
 """The plan: spec x artifact store x results store -> what is to do. Runs nothing, loads no model."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,8 +16,9 @@ from components.models.weights.precision import with_precision
 from components.stage import ColumnStage, Stage
 from grid.inputs.datasets import Dataset
 from grid.inputs.weights import problem
+from grid.planning.present_form import Recalled, recalled
 from grid.results.entry import TrialEntry
-from grid.spec.search import Candidates, candidates
+from grid.spec.search import Candidates, candidates, configurations_of, spaces
 from grid.spec.spec import Resources, Spec
 
 UNRESOLVED = "unresolved"
@@ -97,7 +99,9 @@ class Plan:
     With Optuna the trials come during the run: `budget` is their number, and `trials` holds one for each
     combination of choices that changes a stage, so that `stages` is complete. statuses: of trials that the
     results store knows; rates: seconds per image (per run of a tensor stage) by stage kind, as measured
-    before; finished: method and configuration of the experiment's done trials.
+    before; entered: ids of the trials that any form of the experiment asked for; recalled: with Optuna, the
+    configurations among them that the present spec could propose, the oldest first, as many as its budget
+    pays for, and groups: the trials that it asks for of each.
     """
 
     spec: Spec
@@ -108,7 +112,9 @@ class Plan:
     statuses: Mapping[str, str]
     budget: int
     rates: Mapping[str, float]
-    finished: Sequence[tuple[str, Mapping[str, Any]]]
+    entered: frozenset[str]
+    recalled: tuple[Recalled, ...]
+    groups: tuple[tuple[PlannedTrial, ...], ...]
     planner: "Planner" = field(repr=False)
 
     @property
@@ -117,11 +123,23 @@ class Plan:
         return self.spec.search.kind == "optuna"
 
     @property
+    def asked(self) -> list[PlannedTrial]:
+        """The trials that the present spec asks for and that are known before it runs."""
+        return [trial for group in self.groups for trial in group] if self.searches else list(self.trials)
+
+    @property
+    def earlier(self) -> frozenset[str]:
+        """Ids of the trials that only an earlier form of the experiment asked for."""
+        return self.entered - {trial.id for trial in self.asked}
+
+    @property
     def done(self) -> int:
-        """Trials that the results store already holds."""
-        if self.searches:
-            return min(len(self.finished), self.budget)
-        return sum(self.statuses.get(trial.id) == "done" for trial in self.trials)
+        """Trials of the present spec that the results store already holds."""
+        return sum(self.statuses.get(trial.id) == "done" for trial in self.asked)
+
+    def is_done(self, group: Sequence[PlannedTrial]) -> bool:
+        """Whether the results store had the numbers of all these trials when the plan was made."""
+        return all(self.statuses.get(trial.id) == "done" for trial in group)
 
     @cached_property
     def unresolved(self) -> tuple[str, ...]:
@@ -167,6 +185,7 @@ class Plan:
             "trials": self.budget,
             "done": self.done,
             "to_run": self.budget - self.done,
+            "earlier_form": len(self.earlier),
             "distinct_stages": len(self.stages),
             "cached_stages": len(self.cached),
             "sharing_factor": round(self.sharing_factor, 2),
@@ -233,6 +252,12 @@ class Planner:
             identity["on_failed"] = self._on_failed
         unresolved = tuple(dict.fromkeys(missing))
         return PlannedTrial(digest(identity), method, dataset, seed, config, keys, closure, unresolved)
+
+    def group(
+        self, method: Method, datasets: Sequence[Dataset], seeds: Sequence[int]
+    ) -> tuple[PlannedTrial, ...]:
+        """The trials of one configuration on all data sets with all seeds."""
+        return tuple(self.trial(method, dataset, seed) for dataset in datasets for seed in seeds)
 
     def stage(self, stage: Stage, dataset: Dataset) -> PlannedStage:
         """The planned stage over this data set, after everything that it reads; its models' precision is
@@ -312,9 +337,10 @@ def make_plan(
     has_artifact: Callable[[str], bool],
     statuses: Callable[[list[str]], Mapping[str, str]],
     rates: Mapping[str, float],
-    finished: Sequence[tuple[str, Mapping[str, Any]]],
+    entered: Sequence[tuple[str, str, Mapping[str, Any]]],
 ) -> Plan:
-    """The plan. has_artifact and statuses are how the stores are asked."""
+    """The plan. has_artifact and statuses are how the stores are asked; entered: id, method and full
+    configuration of the trials that any form of the experiment asked for, the oldest first."""
     planner = Planner(hashes, spec.on_failed, spec.resources)
     found: Candidates = candidates(spec, datasets[0].card)
     trials: dict[str, PlannedTrial] = {}
@@ -323,6 +349,8 @@ def make_plan(
             for seed in spec.seeds:
                 trial = planner.trial(method, dataset, seed)
                 trials.setdefault(trial.id, trial)
+    known = _recalled(spec, datasets, entered) if spec.search.kind == "optuna" else ()
+    groups = tuple(planner.group(one.method, datasets, spec.seeds) for one in known)
     hashes.save()
     resolved = [key for key, stage in planner.stages.items() if not stage.unresolved]
     return Plan(
@@ -331,9 +359,20 @@ def make_plan(
         stages=planner.stages,
         trials=tuple(trials.values()),
         cached=frozenset(key for key in resolved if has_artifact(key)),
-        statuses=statuses(list(trials)),
+        statuses=statuses([*trials, *(trial.id for group in groups for trial in group)]),
         budget=len(trials) if found.budget is None else found.budget,
         rates=rates,
-        finished=finished,
+        entered=frozenset(trial_id for trial_id, _, _ in entered),
+        recalled=known,
+        groups=groups,
         planner=planner,
     )
+
+
+def _recalled(
+    spec: Spec, datasets: Sequence[Dataset], entered: Sequence[tuple[str, str, Mapping[str, Any]]]
+) -> tuple[Recalled, ...]:
+    """As many as the budget of the search pays for."""
+    configurations = [(method, config) for _, method, config in entered]
+    found = recalled(spaces(spec, datasets[0].card), configurations)
+    return tuple(itertools.islice(found, configurations_of(spec)))

@@ -17,6 +17,12 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"{facts['to_run']} to run" + _others(statuses),
         markup=False,
     )
+    if facts["earlier_form"]:
+        console.print(
+            f"{facts['earlier_form']} trials of an earlier form of {plan.spec.name} stay in the store, "
+            "out of its tables (--all shows them)",
+            markup=False,
+        )
     console.print(
         f"{facts['distinct_stages']} distinct stages, {facts['cached_stages']} cached; sharing factor "
         f"{facts['sharing_factor']:g} (stage runs without sharing / with)",

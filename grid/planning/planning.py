@@ -16,10 +16,10 @@ def plan_of(spec: Spec, datasets: Sequence[Dataset], world: World) -> Plan:
     """The plan; SpecError if a method cannot be built on a data set."""
     with world.results.reading() as connection:
         rates = history.stage_rates(connection)
-        finished = history.finished_configs(connection, spec.name)
+        entered = history.entered(connection, spec.name)
     try:
         return make_plan(
-            spec, datasets, world.hashes, world.store.has, world.results.statuses, rates, finished
+            spec, datasets, world.hashes, world.store.has, world.results.statuses, rates, entered
         )
     except CardError as error:
         raise SpecError(str(error)) from error
@@ -55,4 +55,4 @@ def _optuna(plan: Plan, world: World) -> OptunaProposals:
     def enter(group: Sequence[PlannedTrial]) -> None:
         world.results.enter(plan.spec.name, [trial.entry() for trial in group])
 
-    return OptunaProposals(plan, plan.finished, value_of, enter)
+    return OptunaProposals(plan, value_of, enter)

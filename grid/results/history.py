@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, union
 
-from grid.results.schema import ExperimentTrial, Metric, Stage, Trial, TrialStage
+from grid.results.schema import EarlierTrial, ExperimentTrial, Metric, Stage, Trial, TrialStage
 
 
 def stage_rates(connection: Connection) -> dict[str, float]:
@@ -16,15 +16,19 @@ def stage_rates(connection: Connection) -> dict[str, float]:
     return {kind: float(seconds or 0) for kind, seconds in connection.execute(query)}
 
 
-def finished_configs(connection: Connection, experiment: str) -> list[tuple[str, dict[str, Any]]]:
-    """Method and full configuration of each done trial of the experiment, the oldest first."""
+def entered(connection: Connection, experiment: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Id, method and full configuration of each trial that any form of the experiment ever asked for; those
+    that have ended first, the oldest before."""
+    forms = [
+        select(table.trial_id).where(table.experiment == experiment)
+        for table in (ExperimentTrial, EarlierTrial)
+    ]
     query = (
-        select(Trial.method, Trial.config)
-        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
-        .where(ExperimentTrial.experiment == experiment, Trial.status == "done")
-        .order_by(Trial.finished_at, Trial.id)
+        select(Trial.id, Trial.method, Trial.config)
+        .where(Trial.id.in_(union(*forms)))
+        .order_by(Trial.finished_at.is_(None), Trial.finished_at, Trial.id)
     )
-    return [(method, json.loads(config)) for method, config in connection.execute(query)]
+    return [(id_, method, json.loads(config)) for id_, method, config in connection.execute(query)]
 
 
 def metric_values(

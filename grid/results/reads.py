@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select
 
 from grid.results.schema import (
     Base,
+    EarlierTrial,
     Experiment,
     ExperimentTrial,
     Launch,
@@ -17,16 +18,20 @@ from grid.results.schema import (
     TrialStage,
 )
 
+ACCURACIES = ("average_accuracy", "adjusted_average_accuracy", "worst_group_accuracy")
+
 
 def trial(connection: Connection, id_or_prefix: str) -> dict[str, Any]:
     trial_id = _the_one_id(connection, id_or_prefix)
     asked_by = rows(connection, ExperimentTrial, ExperimentTrial.trial_id == trial_id)
+    earlier = rows(connection, EarlierTrial, EarlierTrial.trial_id == trial_id)
     return {
         **rows(connection, Trial, Trial.id == trial_id)[0],
         "params": rows(connection, TrialParam, TrialParam.trial_id == trial_id),
         "metrics": rows(connection, Metric, Metric.trial_id == trial_id),
         "stages": rows(connection, TrialStage, TrialStage.trial_id == trial_id),
-        "experiments": [row["experiment"] for row in asked_by],
+        "experiments": sorted(row["experiment"] for row in [*asked_by, *earlier]),
+        "experiments_earlier": [row["experiment"] for row in earlier],
     }
 
 
@@ -44,19 +49,46 @@ def _the_one_id(connection: Connection, id_or_prefix: str) -> str:
 def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
     if not rows(connection, Experiment, Experiment.name == name):
         raise LookupError(f"experiment {name!r}: none in the results store")
-    trials = connection.execute(
-        select(Trial.id, Trial.status, Trial.seconds, Trial.error)
-        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
-        .where(ExperimentTrial.experiment == name)
-        .order_by(Trial.id)
-    ).all()
+    trials, earlier = (
+        connection.execute(
+            select(Trial.id, Trial.status, Trial.seconds, Trial.error)
+            .join(table, table.trial_id == Trial.id)
+            .where(table.experiment == name)
+            .order_by(Trial.id)
+        ).all()
+        for table in (ExperimentTrial, EarlierTrial)
+    )
     return {
         "experiment": name,
         "trials": dict(Counter(trial.status for trial in trials)),
+        "earlier": dict(Counter(trial.status for trial in earlier)),
         "seconds": sum(trial.seconds or 0.0 for trial in trials),
         "failures": {trial.id: trial.error for trial in trials if trial.status == "failed"},
+        "no_number": _without_number(connection, name),
         "launches": rows(connection, Launch, Launch.experiment == name),
     }
+
+
+def _without_number(connection: Connection, experiment: str) -> dict[str, list[str]]:
+    """By id, the accuracies of done trials that are not numbers, as those of a training that diverged."""
+    query = (
+        select(Metric.trial_id, Metric.name, Metric.split, Metric.selection)
+        .join(Trial, Trial.id == Metric.trial_id)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(
+            ExperimentTrial.experiment == experiment,
+            Trial.status == "done",
+            Metric.name.in_(ACCURACIES),
+            Metric.group_name == "all",
+            Metric.step.is_(None),
+            Metric.value.is_(None),
+        )
+        .order_by(Metric.trial_id, Metric.id)
+    )
+    found: dict[str, list[str]] = {}
+    for trial_id, name, split, selection in connection.execute(query):
+        found.setdefault(trial_id, []).append(f"{name} ({split}, {selection})")
+    return found
 
 
 def done_trials(connection: Connection, experiment: str) -> list[dict[str, Any]]:

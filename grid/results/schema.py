@@ -94,9 +94,18 @@ class Trial(Base):
 
 
 class ExperimentTrial(Base):
-    """Which trials an experiment asks for; experiments share trials."""
+    """Which trials an experiment's present spec asks for; experiments share trials."""
 
     __tablename__ = "experiment_trial"
+    experiment: Mapped[str] = mapped_column(ForeignKey("experiment.name"), primary_key=True)
+    trial_id: Mapped[str] = mapped_column(ForeignKey("trial.id"), primary_key=True, index=True)
+
+
+class EarlierTrial(Base):
+    """Which trials an earlier form of an experiment asked for, and its present spec does not: kept, and out
+    of its tables. No trial stands in both tables for one experiment."""
+
+    __tablename__ = "earlier_trial"
     experiment: Mapped[str] = mapped_column(ForeignKey("experiment.name"), primary_key=True)
     trial_id: Mapped[str] = mapped_column(ForeignKey("trial.id"), primary_key=True, index=True)
 

@@ -16,6 +16,7 @@ from grid.results.database import ResultsUnreachable, connect, redacted
 from grid.results.entry import TrialEntry, param_rows
 from grid.results.schema import (
     Base,
+    EarlierTrial,
     Experiment,
     ExperimentTrial,
     Launch,
@@ -32,6 +33,7 @@ from grid.results.schema import (
 __all__ = ["IdentityClash", "ResultsStore", "ResultsUnreachable", "TrialEntry", "redacted"]
 
 T = TypeVar("T")
+Asked = ExperimentTrial | EarlierTrial
 IN_LIMIT = 500  # values of one IN list: SQLite's number of variables is bounded
 ERROR_LENGTH = 4000  # characters: the last lines of a traceback
 
@@ -157,8 +159,27 @@ class ResultsStore:
                 for name, key in entry.stages.items()
             )
             self._insert(connection, TrialStage, reads)
-            asked = ({"experiment": experiment, "trial_id": entry.id} for entry in entries)
+            asked = [{"experiment": experiment, "trial_id": entry.id} for entry in entries]
             self._insert(connection, ExperimentTrial, asked)
+            _delete(connection, EarlierTrial, experiment, (entry.id for entry in entries))
+
+    def set_form(self, experiment: str, asked: Iterable[str]) -> None:
+        """The present form of an experiment asks for these of the trials that were ever entered for it; its
+        others are of an earlier form."""
+        wanted = set(asked)
+        with self.writing() as connection:
+            held = {
+                table: set(connection.scalars(select(table.trial_id).where(table.experiment == experiment)))
+                for table in (ExperimentTrial, EarlierTrial)
+            }
+            self._move(connection, experiment, ExperimentTrial, EarlierTrial, held[ExperimentTrial] - wanted)
+            self._move(connection, experiment, EarlierTrial, ExperimentTrial, held[EarlierTrial] & wanted)
+
+    def _move(
+        self, connection: Connection, experiment: str, of: type[Asked], to: type[Asked], ids: set[str]
+    ) -> None:
+        self._insert(connection, to, [{"experiment": experiment, "trial_id": one} for one in sorted(ids)])
+        _delete(connection, of, experiment, sorted(ids))
 
     @staticmethod
     def _known_configs(connection: Connection, entries: Sequence[TrialEntry]) -> set[str]:
@@ -299,7 +320,8 @@ class ResultsStore:
     # Reads
 
     def trial(self, id_or_prefix: str) -> dict[str, Any]:
-        """A trial's columns, and its `params`, `metrics`, `stages` and `experiments`.
+        """A trial's columns, its `params`, `metrics`, `stages`, the `experiments` that ask for it, and those
+        of them that did in an earlier form only (`experiments_earlier`).
 
         Raises LookupError if no trial or more than one starts with the prefix.
         """
@@ -313,7 +335,9 @@ class ResultsStore:
             return reads.done_trials(connection, experiment)
 
     def experiment_summary(self, name: str) -> dict[str, Any]:
-        """Trials by status, seconds of compute, failed trials with their errors, all launches.
+        """Trials by status, seconds of compute, failed trials with their errors, all launches; `earlier`:
+        those that only an earlier form asked for, by status, which count nowhere else; `no_number`: done
+        trials with accuracies that are not numbers, and which.
 
         Raises LookupError for an experiment that is not in the store.
         """
@@ -336,6 +360,16 @@ def _chunks(values: Iterable[T], size: int = IN_LIMIT) -> Iterator[list[T]]:
     iterator = iter(values)
     while block := list(islice(iterator, size)):
         yield block
+
+
+def _delete(
+    connection: Connection,
+    table: type[Asked],
+    experiment: str,
+    trial_ids: Iterable[str],
+) -> None:
+    for ids in _chunks(trial_ids):
+        connection.execute(delete(table).where(table.experiment == experiment, table.trial_id.in_(ids)))
 
 
 def _forget_numbers(connection: Connection, trial_id: str) -> None:

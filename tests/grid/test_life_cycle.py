@@ -31,15 +31,16 @@ class World:
         self.results = ResultsStore.open(f"sqlite:///{folder / 'results.db'}")
         self.store = ArtifactStore(str(folder / "artifacts"))
         self.folder, self.content = folder, content
+        self.fingerprint = "fingerprint"
         self.executed: list[str] = []
 
     def plan(self) -> Plan:
         spec = parse_spec({"name": "t", "datasets": ["toybirds"], **self.content}, "t.yaml")
         hashes = FileHashes(self.folder / "hashes.json")
         with self.results.reading() as connection:
-            finished = history.finished_configs(connection, "t")
-        datasets = [Dataset(CARD, None, None, "fingerprint")]
-        return make_plan(spec, datasets, hashes, lambda k: True, self.results.statuses, {}, finished)
+            entered = history.entered(connection, "t")
+        datasets = [Dataset(CARD, None, None, self.fingerprint)]
+        return make_plan(spec, datasets, hashes, lambda k: True, self.results.statuses, {}, entered)
 
     def recorder(self) -> Recorder:
         launch = self.results.begin_launch("t", spec="", plan={}, command="")
@@ -186,7 +187,7 @@ def optuna_run(world: World, stop_after: int = 10_000) -> Plan:
             )
         return sum(values) / len(values) if len(values) == len(group) else None
 
-    proposals = OptunaProposals(plan, plan.finished, value_of, world.enter)
+    proposals = OptunaProposals(plan, value_of, world.enter)
     world.execute(plan, proposals, lambda task: 1 - (task.method.lambda_concept - 0.3) ** 2, stop_after)
     return plan
 
@@ -196,10 +197,10 @@ def test_optuna_runs_its_budget_of_distinct_trials_and_learns(tmp_path: Path) ->
     plan = optuna_run(world)
     assert len(world.executed) == len(set(world.executed)) == 24
     with world.results.reading() as connection:
-        finished = history.finished_configs(connection, "t")
+        finished = history.entered(connection, "t")
     assert len(finished) == 24
-    values = [config["lambda_concept"] for _, config in finished[::2]]
-    assert [config["lambda_concept"] for _, config in finished[1::2]] == values, "both seeds of each"
+    values = [config["lambda_concept"] for _, _, config in finished[::2]]
+    assert [config["lambda_concept"] for _, _, config in finished[1::2]] == values, "both seeds of each"
     assert min(abs(value - 0.3) for value in values) < 0.1
     keys = {key for t in plan.trials for key in t.closure}
     assert keys == set(plan.stages), "no proposal needed a stage that the plan did not have"

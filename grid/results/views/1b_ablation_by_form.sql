@@ -1,0 +1,80 @@
+-- As the view ablation, which it is made for, of the present form of an experiment and of earlier ones.
+-- Grain and key: form and the key of ablation. Units: see there. Values without a number have no place.
+CREATE VIEW ablation_by_form AS
+WITH counted AS (
+  SELECT ablation_cell.*, COUNT(score) OVER cell AS held,
+    COUNT(score) OVER of_value AS scored, SUM(trials_nan) OVER of_value AS nan_of_value,
+    DENSE_RANK() OVER (series ORDER BY number IS NULL, number, value) AS place,
+    DENSE_RANK() OVER (series ORDER BY number IS NULL DESC, number DESC, value DESC) AS place_from_end
+  FROM ablation_cell
+  WINDOW series AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, score IS NULL),
+    of_value AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, value),
+    cell AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, rest, seed)
+), judged AS (
+  SELECT counted.*, place + place_from_end - 1 AS occurring,
+    MAX(CASE WHEN score IS NOT NULL AND held = place + place_from_end - 1 THEN 1 ELSE 0 END)
+      OVER series AS paired, MIN(scored) OVER series AS least_scored
+  FROM counted
+  WINDOW series AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection)
+), by_seed AS (
+  SELECT experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
+    group_name, selection, value, paired, seed,
+    MAX(CASE WHEN scored > 0 THEN place END) AS place, AVG(score) AS score,
+    SUM(trials) AS trials, MAX(nan_of_value) AS trials_nan,
+    AVG(score) - AVG(AVG(score)) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method,
+      method_version, parameter, metric, split, group_name, selection,
+      value, paired) AS deviation,
+    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high
+  FROM judged
+  WHERE (occurring > 1 OR least_scored = 0 OR values_lost > 0)
+    AND (scored = 0 OR (score IS NOT NULL AND (paired = 0 OR held = occurring)))
+  GROUP BY experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
+    group_name, selection, value, paired, seed
+), versus AS (
+  SELECT by_seed.*, MAX(CASE WHEN place = 1 THEN value END) OVER series AS reference,
+    CASE WHEN paired = 1 AND place > 1 THEN score
+      - MAX(CASE WHEN place = 1 THEN score END) OVER series_seed END AS gain,
+    CASE WHEN paired = 1 AND place > 1 THEN deviation
+      - MAX(CASE WHEN place = 1 THEN deviation END) OVER series_seed END AS gain_deviation
+  FROM by_seed
+  WINDOW series AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection),
+    series_seed AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, seed)
+), summary AS (
+  SELECT experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
+    group_name, selection, value, place,
+    COUNT(score) AS n, AVG(score) AS mean, CAST(SUM(trials) AS INTEGER) AS trials,
+    CAST(MAX(trials_nan) AS INTEGER) AS trials_nan,
+    SQRT(SUM(deviation * deviation) / NULLIF(COUNT(score) - 1, 0)) AS std,
+    paired, reference, AVG(gain) AS difference,
+    SQRT(SUM(gain_deviation * gain_deviation) / NULLIF(COUNT(gain) - 1, 0)) AS difference_std,
+    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high
+  FROM versus
+  GROUP BY experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
+    group_name, selection, value, place, paired, reference
+)
+SELECT s.experiment, s.form, s.dataset, s.data_fingerprint, s.method, s.method_version, s.parameter,
+  s.metric, s.split, s.group_name, s.selection, s.value,
+  s.n, p.n_planned, p.trials_failed, s.trials, s.trials_nan, s.mean, s.std,
+  s.mean - t * s.std / SQRT(s.n) AS ci_low, s.mean + t * s.std / SQRT(s.n) AS ci_high,
+  s.paired, s.reference, s.difference,
+  s.difference - t * s.difference_std / SQRT(s.n) AS difference_ci_low,
+  s.difference + t * s.difference_std / SQRT(s.n) AS difference_ci_high, s.place,
+  CASE WHEN on_failed_low = on_failed_high THEN on_failed_low ELSE 'mixed' END AS on_failed
+FROM summary s
+JOIN planned_trials p ON p.experiment = s.experiment AND p.form = s.form AND p.dataset = s.dataset
+  AND p.data_fingerprint = s.data_fingerprint AND p.method = s.method AND p.parameter = s.parameter
+  AND p.method_version = s.method_version AND p.value = s.value
+LEFT JOIN student_t ON s.n - 1 BETWEEN df_low AND df_high
+UNION ALL
+SELECT p.experiment, p.form, p.dataset, p.data_fingerprint, p.method, p.method_version, p.parameter,
+  k.metric, k.split, k.group_name, k.selection, p.value,
+  0, p.n_planned, p.trials_failed, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM planned_trials p
+JOIN score_kind k ON k.dataset = p.dataset AND k.method = p.method
+WHERE p.trials_done = 0 AND p.trials_failed > 0 AND p.values_ended > 1
