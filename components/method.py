@@ -1,6 +1,6 @@
 """What a method is, and what it hands back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -82,6 +82,11 @@ class Method:
         dataclasses with a `checkpoint` somewhere in them. They are in the trial's identity as they are, with
         their weights by content. Empty for a method that only reads its stages."""
         return {}
+
+    def validated(self, card: Card) -> Mapping[str, frozenset[str]] | None:
+        """Every metric of the group `all` that it may report on the split `val`, by selection: what a search
+        can go by. None where that is known only when a trial has run."""
+        return None
 
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         """Fits on the training split; chooses among candidates by the validation split only."""

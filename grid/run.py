@@ -15,6 +15,7 @@ from grid.planning.plan_view import show_plan
 from grid.planning.planning import plan_of
 from grid.progress import Display
 from grid.refused import DONE, SOMETHING_FAILED, Refused
+from grid.results import history
 from grid.spec.spec import Spec
 from grid.stores.provenance import command_line, stated_commit
 from grid.stores.world import World
@@ -56,7 +57,7 @@ def run(request: Request) -> int:
         if needs_mirror(world.results, spec.name):
             with _mirror(request):
                 pass
-        return DONE
+        return SOMETHING_FAILED if _is_blind(plan, world, display) else DONE
 
 
 def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
@@ -175,11 +176,30 @@ def _mark_used(plan: Plan, world: World) -> None:
             world.store.mark_used(key)
 
 
+def _is_blind(plan: Plan, world: World, display: Display) -> bool:
+    """Whether the search went by a number that no done trial of a method has; says so."""
+    if not plan.searches:
+        return False
+    search, blind = plan.spec.search, False
+    with world.results.reading() as connection:
+        for method, ids in history.done_by_method(connection, plan.spec.name).items():
+            if history.metric_values(connection, ids, search.metric, "val", search.selection):
+                continue
+            blind = True
+            names = history.validated(connection, ids[0])
+            display.say(
+                f"the search is blind: no trial of {method} has a number for search.metric = "
+                f"{search.metric!r}, selection {search.selection!r}, on the split val; they have there: "
+                f"{', '.join(names) or 'none'}. Set another one, and run again"
+            )
+    return blind
+
+
 def _report_failures(plan: Plan, recorder: Recorder, world: World, display: Display) -> bool:
     for trial_id, error in recorder.failed.items():
         display.say(f"trial {trial_id[:10]} failed: {error.splitlines()[-1]}")
     if plan.searches:
-        return bool(recorder.failed)
+        return _is_blind(plan, world, display) or bool(recorder.failed)
     statuses = world.results.statuses([trial.id for trial in plan.trials])
     missing = [status for status in statuses.values() if status != "done"]
     elsewhere = missing.count("running")

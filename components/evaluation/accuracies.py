@@ -5,6 +5,7 @@ from functools import cache
 from importlib import import_module
 from inspect import isfunction, signature
 from pkgutil import iter_modules
+from typing import get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,13 @@ def metrics_of_predictions() -> dict[str, Callable[..., float | dict[int, float]
             if own and next(iter(signature(function).parameters), None) == "predictions":
                 found[name] = function
     return found
+
+
+@cache
+def accuracy_names() -> frozenset[str]:
+    """Names of the metrics of predictions that are one number, of the group `all`."""
+    functions = metrics_of_predictions().items()
+    return frozenset(name for name, function in functions if get_type_hints(function)["return"] is float)
 
 
 def predictions_of(data: Data, ids: Ids, logits: Callable[[Ids], NDArray[np.float32]]) -> Ids:

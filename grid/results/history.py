@@ -52,6 +52,36 @@ def metric_values(
     return [float(value) for value in connection.scalars(query) if value is not None]
 
 
+def done_by_method(connection: Connection, experiment: str) -> dict[str, list[str]]:
+    """Ids of the done trials that the experiment asks for, by method."""
+    query = (
+        select(Trial.method, Trial.id)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(ExperimentTrial.experiment == experiment, Trial.status == "done")
+        .order_by(Trial.method, Trial.id)
+    )
+    found: dict[str, list[str]] = {}
+    for method, trial_id in connection.execute(query):
+        found.setdefault(method, []).append(trial_id)
+    return found
+
+
+def validated(connection: Connection, trial_id: str) -> list[str]:
+    """`metric (selection)` of each number that a trial has on the split val for all groups together."""
+    query = (
+        select(Metric.name, Metric.selection)
+        .where(
+            Metric.trial_id == trial_id,
+            Metric.split == "val",
+            Metric.group_name == "all",
+            Metric.step.is_(None),
+            Metric.value.is_not(None),
+        )
+        .order_by(Metric.selection, Metric.name)
+    )
+    return [f"{name} ({selection})" for name, selection in connection.execute(query)]
+
+
 def attempts(connection: Connection, trial_ids: Iterable[str]) -> dict[str, int]:
     """Number of the last attempt of those trials that were started and are not done."""
     wanted = set(trial_ids)

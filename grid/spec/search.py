@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from components.data.card import Card
 from components.identity import canonical_json, component_name, configuration, rng
@@ -42,6 +43,8 @@ def candidates(spec: Spec, card: Card) -> Candidates:
     if spec.search.kind == "random":
         return Candidates(_sample(spec, found))
     methods = _distinct(s.build(c) for s in found for c in _stage_choices(s, card))
+    for space in found:
+        _refuse_unknown_metric(spec, space, card)
     return Candidates(methods, spec.search.trials)
 
 
@@ -97,6 +100,31 @@ def _refuse_ranges_that_change_a_stage(space: Space, card: Card) -> None:
                 f"{space.where}.{name} changes a stage: give a finite list, so that every distinct "
                 "stage is known before anything runs"
             )
+
+
+def _refuse_unknown_metric(spec: Spec, space: Space, card: Card) -> None:
+    """SpecError if no configuration of the space can report what the search goes by, where methods say so;
+    choices are looked at one by one."""
+    metric, selection, first = spec.search.metric, spec.search.selection, space.first()
+    tried = [first, *(first | {name: value} for name, values in space.choices.items() for value in values)]
+    reported = [space.build(one).validated(card) for one in tried]
+    if any(found is None or metric in found.get(selection, ()) for found in reported):
+        return
+    selections = sorted({name for found in reported if found for name in found})
+    names = sorted({name for found in reported if found for name in found.get(selection, ())})
+    if not selections:
+        wrong, allowed = f"search: {space.method} reports nothing on the split val", ""
+    elif selection not in selections:
+        wrong, allowed = f"search.selection = {selection!r}", ", ".join(selections)
+    else:
+        wrong, allowed = f"search.metric = {metric!r}", ", ".join(names)
+    said = f"; {space.method} reports on the split val: {allowed}" if allowed else ""
+    raise SpecError(f"{wrong}{said}{_closest(metric if names else selection, names or selections)}")
+
+
+def _closest(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; closest: {close[0]}" if close else ""
 
 
 def _high(ends: Range) -> float | int:

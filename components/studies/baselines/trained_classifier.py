@@ -1,5 +1,6 @@
 """What methods share whose model is a trained classifier stage: they are its evaluation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from components.data.card import Card
 from components.data.columns import Data, Ids
 from components.data.shifted_index import ShiftedIndex
-from components.evaluation.accuracies import accuracy_metrics, predictions_of, with_failures
+from components.evaluation.accuracies import accuracy_metrics, accuracy_names, predictions_of, with_failures
 from components.evaluation.shifted_sets import ranked, set_metrics
 from components.method import LAST, Fitted, Method, Metric, Report
 from components.models.networks.backbone import Backbone
@@ -76,6 +77,9 @@ class TrainedClassifier(Method):
             else:
                 metrics += accuracy_metrics(data, split, predictions_of(data, ids, logits))
         return metrics
+
+    def validated(self, card: Card) -> Mapping[str, frozenset[str]]:
+        return {LAST: accuracy_names()} if "val" in self.evaluated else {}
 
     @property
     def evaluated(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from components.data.card import Card
 from components.data.columns import Data, Ids
-from components.evaluation.accuracies import accuracy_metrics, known, predictions_of
+from components.evaluation.accuracies import accuracy_metrics, accuracy_names, known, predictions_of
 from components.identity import rng
 from components.method import LAST, Explanation, Fitted, Method, Metric, Picture, Report
 from components.models.clip.clip import Clip
@@ -209,6 +209,10 @@ class ConceptBottleneck(Method):
                 predictions = predictions_of(data, data.split(split).ids, known(layer.logits(concepts)))
                 metrics += accuracy_metrics(data, split, predictions, self.labelled(selection))
         return metrics + self._localisation(fitted, data)
+
+    def validated(self, card: Card) -> Mapping[str, frozenset[str]]:
+        on_path = (*BY_VALIDATION, *(f"nec_{nec}" for nec in NEC_TARGETS)) if self.has_path else ()
+        return {self.labelled(selection): accuracy_names() for selection in (LAST, *on_path)}
 
     def _localisation(self, fitted: Fitted, data: Data) -> list[Metric]:
         """Whether maps of concepts point at the parts that they name; nothing without maps."""

@@ -4,7 +4,7 @@ A method file gives `ranking`, the stage of its heatmaps or mask values. Everyth
 reads curves and makes numbers of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -181,6 +181,9 @@ class AttributionMethod(Method):
             *top_mask_metrics(data, split, ids, fitted.tensors["top_mask"]),
             *top_mask_metrics(data, split, ids, top_masks(data["random_order"], ids), "_random_order"),
         ]
+
+    def validated(self, card: Card) -> Mapping[str, frozenset[str]] | None:
+        return None if self.sample.split == "val" else {}
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         """The heatmap, or the masks and their values."""

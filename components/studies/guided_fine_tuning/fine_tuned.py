@@ -2,15 +2,16 @@
 2603.08309, and what it is compared with). Equations, defaults, choices: docs/methods/guided_fine_tuning.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.data.card import Card, CardError
 from components.data.columns import Data, Ids
+from components.evaluation.accuracies import accuracy_names
 from components.method import LAST, Explanation, Fitted, Metric, Report
 from components.models.segmentation.prompted_segmenter import PromptedSegmenter
 from components.pixels.places import in_pixels
@@ -41,8 +42,7 @@ from components.studies.guided_fine_tuning.training_masks import (
 from components.studies.segment_source import segments_of
 from components.studies.starting_network import classifier_of
 
-if TYPE_CHECKING:
-    pass
+SELECTIONS = ("start", LAST, "val_loss")  # see `loop`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +177,12 @@ class FineTuned(FineTuningKnobs):
         from components.studies.guided_fine_tuning.evaluation import evaluate_fine_tuned
 
         return evaluate_fine_tuned(self, fitted, data)
+
+    def validated(self, card: Card) -> Mapping[str, frozenset[str]] | None:
+        if self.explained.split == "val":  # which numbers of maps there are, masks decide
+            return None
+        names = accuracy_names() | {"seen_class_accuracy", "unseen_class_accuracy", "top5_accuracy"}
+        return dict.fromkeys(SELECTIONS, names)
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         """The maps of the classes that are predicted, before and after."""

@@ -4,6 +4,7 @@ Steps and defaults: docs/methods/concept_bottlenecks.md, "p_cbm". CLIP's embeddi
 so a projection is a cosine; the published code projects embeddings as long as they come.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from components.data.card import Card
 from components.data.columns import Data, Ids
-from components.evaluation.accuracies import accuracy_metrics, predictions_of
+from components.evaluation.accuracies import accuracy_metrics, accuracy_names, predictions_of
 from components.identity import rng
 from components.method import LAST, Fitted, Metric, Report
 from components.stage import Stage
@@ -96,6 +97,10 @@ class PCbm(ConceptBottleneck):
             predictions = predictions_of(data, ids, lambda ids: self.predict(fitted, data, ids))
             metrics += accuracy_metrics(data, split, predictions)
         return metrics
+
+    def validated(self, card: Card) -> Mapping[str, frozenset[str]]:
+        own = {WITHOUT_RESIDUAL: accuracy_names()} if self.residual else {}
+        return {**super().validated(card), **own}
 
     def _train_final_layer(self, data: Data, seed: int, report: Report) -> Found:
         if self.classifier == "elastic_net":

@@ -4,7 +4,7 @@ Head v1 pools concept vectors, head v2 class evidence. Equations, and where each
 docs/methods/seg_mil.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from components.data.card import Card, CardError
 from components.data.columns import Data, Ids
-from components.evaluation.accuracies import accuracy_metrics, known, predictions_of
+from components.evaluation.accuracies import accuracy_metrics, accuracy_names, known, predictions_of
 from components.method import LAST, Explanation, Fitted, Metric, Picture, Report
 from components.models.segmentation.segmenters.object_mask import ObjectMask
 from components.stage import Stage
@@ -26,7 +26,7 @@ from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
 from components.stages.segments import Segments
 from components.studies.seg_mil.knobs import SegMilKnobs
-from components.studies.seg_mil.objects import OBJECT_MASKS
+from components.studies.seg_mil.objects import OBJECT_MASKS, OF_BAGS, OF_OBJECTS
 from components.studies.segment_source import segments_of
 from components.studies.starting_network import trunk_of
 
@@ -168,6 +168,10 @@ class SegMilCbm(SegMilKnobs):
             if split == "test":
                 metrics += faithfulness(self.fitted_head(fitted), bags, split)
         return metrics
+
+    def validated(self, card: Card) -> Mapping[str, frozenset[str]]:
+        diagnosed = OF_BAGS if card.masks is None else OF_BAGS | OF_OBJECTS
+        return {**dict.fromkeys(SELECTIONS, accuracy_names()), LAST: accuracy_names() | diagnosed}
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         from components.studies.seg_mil.explanation import explain_bags

@@ -190,6 +190,16 @@ def value(metrics, name, split="test", selection="last"):
     return found
 
 
+def test_what_it_reports_on_val_a_search_may_go_by(fitted, data):
+    for method, _, metrics in fitted.values():
+        known = method.validated(data.card)
+        reported = {
+            (m.selection, m.name) for m in metrics if (m.split, m.group, m.step) == ("val", "all", None)
+        }
+        assert reported
+        assert reported <= {(selection, name) for selection, names in known.items() for name in names}
+
+
 def test_accuracies_are_those_of_the_stored_weights(fitted, data):
     for method, fit, metrics in fitted.values():
         for split in ("val", "test"):

@@ -12,6 +12,7 @@ from components.studies.seg_mil.head_v1 import MilV1
 from components.studies.seg_mil.head_v2 import MilV2
 from components.studies.seg_mil.heads import run_head
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
+from components.studies.seg_mil.objects import OF_BAGS, OF_OBJECTS
 from tests.planted_bags import CONCEPTS, bags_of, data_of, head_of, reading_head
 
 METHOD = SegMilCbm()
@@ -140,3 +141,12 @@ def test_without_masks_or_images_the_rest_is_there(four, tmp_path):
     found = values(diagnostics(METHOD, head, plain, nothing, "test"))
     assert {name for name, _ in found} == names
     assert all(np.isnan(value) for value in found.values())
+
+
+def test_a_search_may_go_by_these_names(four, tmp_path):
+    bags, data = four
+    head = reading_head(1.0, CONCEPTS)
+    names = {m.name for m in diagnostics(METHOD, head, data, bags, "val") if m.group == "all"}
+    assert names == OF_BAGS | OF_OBJECTS
+    plain = data_of(tmp_path, [columns((0, 4), (4, 10))] * 4, None, bags.labels, bags.groups)
+    assert {m.name for m in diagnostics(METHOD, head, plain, bags, "val") if m.group == "all"} == OF_BAGS

@@ -70,6 +70,13 @@ def worlds(tmp_path_factory):
     return found
 
 
+def test_what_they_report_on_val_is_what_a_search_may_go_by(worlds):
+    for method, _, _, metrics in worlds.values():
+        reported = {(m.selection, m.name) for m in metrics if (m.split, m.group) == ("val", "all")}
+        known = method.validated(CARD)
+        assert reported == {(selection, name) for selection, names in known.items() for name in names}
+
+
 def worst(metrics):
     (value,) = (m.value for m in metrics if (m.name, m.split) == ("worst_group_accuracy", "test"))
     return value
