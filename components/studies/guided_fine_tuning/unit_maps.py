@@ -3,6 +3,7 @@
 B images, g cells and S pixels a side.
 """
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -18,6 +19,9 @@ def unit_maps(raw: Tensor, side: int | None, signed: bool = False) -> Tensor:
     official code divides by the range, and has NaN there.)
     """
     maps = raw if signed else raw.clamp(min=0)
+    least, most = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    # rounding by which pixels of a constant map differ is no range: on some processors it is above 1e-8
+    maps = maps - torch.where(most - least < SMALLEST_RANGE, least, 0.0)
     if side is not None:
         maps = interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
     maps = maps - maps.amin(dim=(1, 2), keepdim=True)

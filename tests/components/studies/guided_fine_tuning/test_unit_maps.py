@@ -41,7 +41,7 @@ def test_a_bilinear_multiple_is_that_of_the_official_code():
     torch.testing.assert_close(unit_maps(raw, 224), (expected - least) / (most - least))
 
 
-@pytest.mark.parametrize("constant", [-1.0, 0.0, 0.3])
+@pytest.mark.parametrize("constant", [-1.0, 0.0, 0.3, 0.7, 5.3, 1e4])
 def test_a_constant_map_is_0_and_has_a_gradient(constant):
     raw = random_raw().clamp(min=0)
     raw[1] = constant

@@ -16,8 +16,10 @@ from components.models.segmentation.box_segmenters.sam2 import Sam2
 from components.models.segmentation.sam.sam2_checkpoint import load_sam2
 from components.models.weights.checkpoints import MissingWeights
 from components.models.weights.loading import WrongWeights
+from components.models.weights.precision import dtype_of
 from components.pixels import masks
 from tests import small_sam
+from tests.half_precision import require_attention
 from tests.small_sam import boxed_photographs
 
 STREAM = np.random.default_rng(0)
@@ -108,6 +110,7 @@ def test_passes_of_encoder_and_decoder(segment, monkeypatch):
 @pytest.mark.parametrize(("precision", "least"), [("bf16", 0.5), ("fp16", 0.8)])
 def test_half_precision_gives_nearly_the_same_masks(folder, segment, test_data, precision, least):
     """Random weights magnify every rounding, and the choice among the decoder's masks jumps."""
+    require_attention(dtype_of(precision, "cpu"))
     half = Sam2(checkpoint=folder, precision=precision).load("cpu")
     overlaps = []
     for image, boxes in boxed_photographs(test_data):
