@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class SparsePath(TensorStage):
     alpha: share of the absolute values in the penalty; path_length, path_ratio: so many lambdas, log-spaced
     from the least that leaves no weight, down to that share of it; lambdas: values that the path holds too.
     """
+
+    VERSION: ClassVar[int] = 2
 
     features: BackboneImages | BackboneMaps | ClipImages
     layer: ConceptLayer | ClipTexts | EachFeature

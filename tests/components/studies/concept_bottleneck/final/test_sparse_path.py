@@ -119,6 +119,29 @@ def test_float32_features_reach_the_float64_optimum():
     assert ours.objective == pytest.approx(objective(x, y, ours.weight, ours.bias, 2e-3), rel=1e-6)
 
 
+@pytest.mark.parametrize(("alpha", "above"), [(0.99, 1e-6), (1.0, 1e-8)])
+def test_float32_near_the_optimum_says_that_it_has_converged(alpha, above):
+    """Of 300 images with 100 features the gap of float32 predictions stops at 6e-5 and 3e-5."""
+    x, y = images(5, 300, 100, 4, np.float32)
+    ours = fit(x, y, 4, 2e-3, alpha, tolerance=1e-5)
+    best = fit(x.astype(np.float64), y, 4, 2e-3, alpha, tolerance=1e-6)
+    reached = objective(x, y, ours.weight, ours.bias, 2e-3, alpha)
+    assert reached / best.objective - 1 < above
+    assert ours.objective == pytest.approx(reached, rel=1e-9)
+    assert ours.objective * (1 - ours.gap) <= best.objective
+    assert ours.gap <= 1e-5
+    assert ours.converged
+
+
+@pytest.mark.parametrize("iterations", [20, 30, 34])
+def test_float32_that_is_still_above_the_optimum_says_that_it_has_not_converged(iterations):
+    x, y = images(5, 300, 100, 4, np.float32)
+    early = elastic_net_path(x, y, 4, [2e-3], ALPHA, 1e-6, max_iterations=iterations)[0]
+    best = fit(x.astype(np.float64), y, 4, 2e-3, tolerance=1e-6).objective
+    assert 2e-6 < 1 - best / early.objective <= early.gap
+    assert not early.converged
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
