@@ -151,8 +151,15 @@ def test_dilation_is_by_a_disc(pixels):
     assert not dilated(np.zeros_like(mask), pixels).any()
 
 
-def test_a_mask_of_another_size_than_its_image_is_an_error(world, tmp_path):
+@pytest.mark.parametrize("bad", ["another size", "broken"])
+def test_a_mask_that_cannot_be_used_drops_its_image_counted_and_named(world, tmp_path, bad):
     _, data = world
-    Image.fromarray(np.ones((5, 5), bool)).save(tmp_path / "masks/1.png")
-    with pytest.raises(ValueError, match=r"image 1: mask \(5, 5\) does not fit image \(40, 40\)"):
-        guided_by_objects(data)
+    before = guided_by_objects(data)
+    if bad == "broken":
+        (tmp_path / "masks/1.png").write_bytes(b"no picture")
+    else:
+        Image.fromarray(np.ones((5, 5), bool)).save(tmp_path / "masks/1.png")
+    after = guided_by_objects(data)
+    assert after.ids.tolist() == [i for i in before.ids.tolist() if i != 1]
+    assert after.masks_empty == before.masks_empty + 1
+    assert set(data.masks_left_out) == {"masks/1.png", "masks/5.png"}
