@@ -97,6 +97,7 @@ def test_the_label_is_not_known(segment, tmp_path):
         "path",
         "mask",
         "part_mask",
+        "mask_values",
     }
     image, record = drawn(tmp_path)
     elsewhere = shutil.copytree(tmp_path, tmp_path / "another class")

@@ -25,10 +25,10 @@ def masks():
 
 @pytest.fixture(scope="module")
 def truths():
-    """The object and a part of it; in the last image there is none."""
+    """The object, and pixels beside it that count nowhere; in the last image there is neither."""
     stream = np.random.default_rng(1)
     objects = [stream.random((1, *size)) < 0.4 for size in SIZES]
-    found = [np.concatenate([mask, mask & (stream.random(mask.shape) < 0.3)]) for mask in objects]
+    found = [np.concatenate([mask, ~mask & (stream.random(mask.shape) < 0.3)]) for mask in objects]
     return [*found[:2], np.zeros((0, *SIZES[2]), bool)]
 
 
@@ -63,8 +63,9 @@ def test_the_share_outside_the_object(data, masks, truths):
                 continue
             i = SEGMENTS[row, place]
             segment = np.ones(SIZES[row], bool) if i == WHOLE_IMAGE else masks[row][i]
-            outside = sum(not q for p, q in zip(segment.ravel(), truths[row][0].ravel(), strict=True) if p)
-            assert float(shares[row, place]) == pytest.approx(outside / segment.sum(), abs=1e-6)
+            on_object, nowhere = (truth.ravel() for truth in truths[row])
+            counted = [q for p, q, x in zip(segment.ravel(), on_object, nowhere, strict=True) if p and not x]
+            assert float(shares[row, place]) == pytest.approx(1 - sum(counted) / len(counted), abs=1e-6)
 
 
 def test_a_data_set_without_any_mask_is_refused(data):
