@@ -15,7 +15,7 @@ from grid.results.store import ResultsStore
 from grid.stores.storage import Storage
 
 TRIALS = """
-SELECT t.id, t.dataset, t.method, t.config_id, t.seed, t.artifacts_uri, s.stage_key AS segments
+SELECT t.id, t.dataset, t.method, t.config_id, t.seed, t.artifacts_uri, t.warning, s.stage_key AS segments
 FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
 LEFT JOIN trial_stage s ON s.trial_id = t.id AND s.name = 'segments'
 WHERE e.experiment = :experiment AND t.status = 'done'
@@ -64,7 +64,7 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 def agreements(store: ResultsStore, experiment: str, a: str, b: str, metric: str) -> pd.DataFrame:
     """A row for each data set and seed that both have: images that both explained, the share in which they
     choose the same mask (none where they rank other masks), means of the metric and `b` minus `a` over the
-    images with masks, with its interval.
+    images with masks, with its interval; `warning` of either trial.
 
     a, b: methods, or beginnings of configuration ids. Raises LookupError where there is nothing to compare,
     where a method has several configurations, or where its trials kept no scores of this name.
@@ -79,7 +79,10 @@ def agreements(store: ResultsStore, experiment: str, a: str, b: str, metric: str
         row = _paired(one, two)
         if pair["segments_a"] != pair["segments_b"]:
             row["agreement"] = float("nan")
-        rows.append({"dataset": pair["dataset"], "seed": pair["seed"], "a": a, "b": b, **row})
+        warning = pair["warning_a"] or pair["warning_b"]
+        rows.append(
+            {"dataset": pair["dataset"], "seed": pair["seed"], "a": a, "b": b, **row, "warning": warning}
+        )
     return pd.DataFrame(rows).sort_values(["dataset", "seed"], ignore_index=True)
 
 

@@ -200,6 +200,7 @@ def compare(
             "mean a": table["mean_a"].map(number),
             "mean b": table["mean_b"].map(number),
             "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
+            "note": [tables.warning_note(row) for row in tables.records(table)],
         },
     )
 
@@ -266,6 +267,7 @@ def agreement(
             "mean a": table["mean_a"].map(number),
             "mean b": table["mean_b"].map(number),
             "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
+            "note": [tables.warning_note(row) for row in tables.records(table)],
         },
     )
 

@@ -14,7 +14,7 @@ SELECT DISTINCT t.dataset, t.config_id, t.seed FROM trial t JOIN experiment_tria
 WHERE e.experiment = :experiment
 """
 SCORES = """
-SELECT DISTINCT t.id, t.dataset, t.method, t.config_id, t.seed, m.value AS score
+SELECT DISTINCT t.id, t.dataset, t.method, t.config_id, t.seed, t.warning, m.value AS score
 FROM trial t JOIN experiment_trial e ON e.trial_id = t.id JOIN metric m ON m.trial_id = t.id
 WHERE e.experiment = :experiment AND t.status = 'done' AND m.name = :metric AND m.split = :split
   AND m.selection = :selection AND m.group_name = 'all' AND m.step IS NULL AND m.value IS NOT NULL
@@ -42,8 +42,8 @@ def compare(store: ResultsStore, wanted: Wanted, a: str, b: str) -> pd.DataFrame
 
     `a` and `b` are methods or beginnings of configuration ids. A method with several
     configurations stands for the one that is best on the validation split, so that the choice has
-    not seen the test split. `n` seeds of `n_planned`, those that the experiment asks for of either. Raises
-    LookupError if there is nothing to compare.
+    not seen the test split. `n` seeds of `n_planned`, those that the experiment asks for of either;
+    `warning` of a trial of either. Raises LookupError if there is nothing to compare.
     """
     scores = wanted.scores(store, wanted.split)
     validation = wanted.scores(store, "val")
@@ -85,7 +85,13 @@ def _difference(
         "difference": (both["b"] - both["a"]).mean(),
         "ci_low": low,
         "ci_high": high,
+        "warning": _warning(rows[rows["config_id"].isin([one, two])]),
     }
+
+
+def _warning(rows: pd.DataFrame) -> str | None:
+    known = rows["warning"].dropna()
+    return None if known.empty else str(known.max())
 
 
 def _one_configuration(rows: pd.DataFrame, validation: pd.DataFrame, name: str) -> str:

@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, tables
+from grid.results.reads import warned
 from grid.results.store import ResultsStore
 from grid.stores.storage import Storage
 
@@ -29,12 +30,6 @@ LEADERS = 12  # rows of the leaderboard, and every method's best, and configurat
 VALUES = 12  # rows of one knob's table
 PICTURES = 8  # explanations of one method
 DRAWINGS = 5  # of those that a method draws itself
-STAGES = """
-SELECT DISTINCT s.kind, s.name, s.key, s.dataset, s.images, s.failed, s.model_inputs, s.seconds
-FROM stage s JOIN trial_stage r ON r.stage_key = s.key
-JOIN experiment_trial e ON e.trial_id = r.trial_id WHERE e.experiment = :experiment
-ORDER BY s.dataset, s.kind
-"""
 BEST_SEED = """
 SELECT t.artifacts_uri FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
 WHERE e.experiment = :experiment AND t.config_id = :config_id AND t.status = 'done'
@@ -70,7 +65,7 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
         "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "header": _header(launches[-1]["spec"]) if launches else {},
         "summary": summary,
-        "stages": tables.records(tables.read(store, STAGES, experiment=experiment)),
+        "warnings": warned(summary["warnings"].values()),
         "explanation_metrics": EXPLANATIONS,
         "datasets": [_dataset(store, experiment, d, notes.get(d), leaders, knobs) for d in datasets],
     }

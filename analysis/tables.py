@@ -106,7 +106,7 @@ def ablation_note(row: Any) -> str:
         f"{int(row['trials_failed'])} trials failed" if row["trials_failed"] else "",
         f"{int(row['trials_nan'])} trials without a number" if row["trials_nan"] else "",
     ]
-    return ", ".join(filter(None, [unpaired, *lost, on_failed_note(row), form_note(row)]))
+    return ", ".join(filter(None, [unpaired, *lost, *common_notes(row)]))
 
 
 def seeds(row: Any) -> str:
@@ -123,12 +123,22 @@ def note(row: Any) -> str:
         for column, why in (("seeds_failed", "failed"), ("seeds_nan", "without a number"))
         if row[column]
     ]
-    return ", ".join(filter(None, [*lost, on_failed_note(row), form_note(row)]))
+    return ", ".join(filter(None, [*lost, *common_notes(row)]))
 
 
-def form_note(row: Any) -> str:
-    """Empty for what the present spec of an experiment asks for."""
-    return "of an earlier form" if row["form"] == "earlier" else ""
+def common_notes(row: Any) -> list[str]:
+    """What any table says of a row: images that were dropped, an earlier form of the spec, a warning of its
+    trials. Each may be empty."""
+    return [
+        on_failed_note(row),
+        "of an earlier form" if row["form"] == "earlier" else "",
+        warning_note(row),
+    ]
+
+
+def warning_note(row: Any) -> str:
+    """What trials of the row warn of; empty if nothing."""
+    return f"WARNING: {row['warning']}" if isinstance(row["warning"], str) else ""
 
 
 def on_failed_note(row: Any) -> str:

@@ -100,6 +100,11 @@ class Method:
         """All results on the splits `val` and `test`."""
         raise NotImplementedError
 
+    def warnings(self, metrics: Sequence[Metric]) -> list[str]:
+        """What a reader of the trial's numbers must know, beside what its stages warn of. `metrics` are what
+        `evaluate` gave. It is shown wherever the trial is."""
+        return []
+
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         """Evidence for these images; empty where the method has none."""
         return []

@@ -78,6 +78,17 @@ class Rows:
 BatchMap = Callable[[Batch], Rows]
 
 
+@dataclass(frozen=True)
+class Yield:
+    """What a stage got out of a whole data set. numbers: for its manifest; text: the same in a few words, for
+    the log, `status` and the report; warning: what every trial carries that reads the stage. All may be
+    empty."""
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    text: str = ""
+    warning: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Base of all stages; one file each in FOLDERS. VERSION is raised when the same parameters would give
@@ -122,9 +133,9 @@ class ColumnStage(Stage):
         resizing, above all. None: nothing. It reads the model's configuration and never its weights."""
         return None
 
-    def describe(self, column: "Column") -> dict[str, float]:
-        """Numbers about the whole column that its manifest and the log should show; it reads little."""
-        return {}
+    def describe(self, column: "Column") -> Yield:
+        """What a reader should know of the whole column; it reads little."""
+        return Yield()
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         """The map with its model in memory, on `device`.

@@ -16,6 +16,7 @@ from grid.planning.planning import plan_of
 from grid.progress import Display
 from grid.refused import DONE, SOMETHING_FAILED, Refused
 from grid.results import history
+from grid.results.reads import warned
 from grid.spec.spec import Spec
 from grid.stores.provenance import command_line, stated_commit
 from grid.stores.world import World
@@ -198,6 +199,8 @@ def _is_blind(plan: Plan, world: World, display: Display) -> bool:
 def _report_failures(plan: Plan, recorder: Recorder, world: World, display: Display) -> bool:
     for trial_id, error in recorder.failed.items():
         display.say(f"trial {trial_id[:10]} failed: {error.splitlines()[-1]}")
+    for line in warned(recorder.warnings.values()):
+        display.say(line)
     if plan.searches:
         return _is_blind(plan, world, display) or bool(recorder.failed)
     statuses = world.results.statuses([trial.id for trial in plan.trials])

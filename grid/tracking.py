@@ -110,6 +110,7 @@ class Mirror:
                 "trial": trial_id,
                 "attempt": str(trial["attempt"]),
                 "error": (trial["error"] or "")[-4000:],
+                "warning": trial["warning"] or "",
                 **{name: str(trial[name]) for name in ("method", "dataset", "seed", "config_id")},
             }
             name = f"{trial['method']} {trial['dataset']} seed {trial['seed']} {trial_id[:8]}"

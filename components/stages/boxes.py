@@ -8,10 +8,20 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge
 
-from components.data.columns import matrix
+from components.data.columns import Column, matrix, ragged
 from components.models.segmentation.detector import Detector, Question
 from components.pixels.bags import top_concepts
-from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors, fixed_size_lists, ragged_lists
+from components.stage import (
+    Batch,
+    BatchMap,
+    ColumnStage,
+    Rows,
+    Tensors,
+    Yield,
+    fixed_size_lists,
+    ragged_lists,
+)
+from components.stages.base.finds import finds
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts
 
@@ -35,6 +45,10 @@ class Boxes(ColumnStage):
     @property
     def batch_size(self) -> int:
         return self.detector.BATCH_SIZE
+
+    def describe(self, column: Column) -> Yield:
+        """What `finds` says of the boxes; the detector's own low threshold decides, not a method's."""
+        return finds("boxes", ragged(column.read(column.ids, ["score"])["score"])[1])
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         detect = self.detector.load(device)

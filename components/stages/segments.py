@@ -21,6 +21,10 @@ class Segments(SegmentStage):
     def batch_size(self) -> int:
         return self.segmenter.BATCH_SIZE
 
+    @property
+    def none_is_expected(self) -> bool:
+        return self.segmenter.MAY_FIND_NONE
+
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         segment = self.segmenter.load(device)
 

@@ -163,7 +163,10 @@ def _results(url: str | None) -> "ResultsStore":
 
 @app.command("status")
 def status_command(experiment: str, results: Results = None, as_json: AsJson = False) -> None:
-    """Trials by status, failures with their reasons, and the launches of an experiment."""
+    """Trials by status, failures and warnings with their reasons, what stages found, and the launches of an
+    experiment."""
+    from grid.results.reads import warned
+
     summary = _results(results).experiment_summary(experiment)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
@@ -177,6 +180,11 @@ def status_command(experiment: str, results: Results = None, as_json: AsJson = F
         typer.echo(f"failed {trial_id[:10]}: {(error or '').splitlines()[-1]}")
     for trial_id, names in summary["no_number"].items():
         typer.echo(f"not a number {trial_id[:10]}: {', '.join(names)}")
+    for line in warned(summary["warnings"].values()):
+        typer.echo(line)
+    for stage in summary["stages"]:
+        if stage["found"]:
+            typer.echo(f"stage {stage['kind']} of {stage['dataset']} ({stage['key'][:8]}): {stage['found']}")
     for launch in summary["launches"]:
         ended = launch["finished_at"] or "now"
         typer.echo(f"launch {launch['id']}: {launch['status']}, {launch['started_at']} to {ended}")
@@ -190,7 +198,7 @@ def show_command(trial: str, results: Results = None, as_json: AsJson = False) -
         typer.echo(json.dumps(found, indent=1))
         return
     names = ("id", "method", "dataset", "seed", "status", "attempt", "seconds", "n_failed", "git_commit")
-    for name in (*names, "host", "artifacts_uri", "mlflow_run_id", "error"):
+    for name in (*names, "host", "artifacts_uri", "mlflow_run_id", "error", "warning"):
         if found[name] is not None:
             typer.echo(f"{name}: {found[name]}")
     typer.echo("configuration: " + ", ".join(f"{p['name']}={p['value']}" for p in found["params"]))

@@ -1,6 +1,8 @@
 """What the commands show of a trial or an experiment."""
 
+import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -13,6 +15,7 @@ from grid.results.schema import (
     Launch,
     Metric,
     Preference,
+    Stage,
     Trial,
     TrialParam,
     TrialStage,
@@ -51,7 +54,7 @@ def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
         raise LookupError(f"experiment {name!r}: none in the results store")
     trials, earlier = (
         connection.execute(
-            select(Trial.id, Trial.status, Trial.seconds, Trial.error)
+            select(Trial.id, Trial.status, Trial.seconds, Trial.error, Trial.warning)
             .join(table, table.trial_id == Trial.id)
             .where(table.experiment == name)
             .order_by(Trial.id)
@@ -65,8 +68,32 @@ def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
         "seconds": sum(trial.seconds or 0.0 for trial in trials),
         "failures": {trial.id: trial.error for trial in trials if trial.status == "failed"},
         "no_number": _without_number(connection, name),
+        "warnings": {trial.id: trial.warning for trial in trials if trial.warning},
+        "stages": _stages(connection, name),
         "launches": rows(connection, Launch, Launch.experiment == name),
     }
+
+
+def warned(warnings: Iterable[str]) -> list[str]:
+    """One line for each warning that done trials carry, with how many do; the most frequent first."""
+    counts = Counter(warnings).most_common()
+    return [f"WARNING of {count} trial{'s' if count > 1 else ''}: {text}" for text, count in counts]
+
+
+def _stages(connection: Connection, experiment: str) -> list[dict[str, Any]]:
+    """The finished stages of the trials that the present spec asks for, each with what it found, in words."""
+    asked = (
+        select(TrialStage.stage_key)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == TrialStage.trial_id)
+        .where(ExperimentTrial.experiment == experiment)
+    )
+    names = ("key", "kind", "name", "dataset", "images", "failed", "model_inputs", "seconds")
+    found = rows(connection, Stage, Stage.key.in_(asked))
+    found.sort(key=lambda stage: (stage["dataset"] or "", stage["kind"], stage["key"]))
+    return [
+        {**{name: stage[name] for name in names}, "found": json.loads(stage["manifest"]).get("found", "")}
+        for stage in found
+    ]
 
 
 def _without_number(connection: Connection, experiment: str) -> dict[str, list[str]]:

@@ -54,6 +54,7 @@ def done_row(report: Mapping[str, Any]) -> dict[str, Any]:
         "error": None,
         "n_failed": int(report["n_failed"]),
         "on_failed": report["on_failed"],
+        "warning": warning_of(report),
         "seconds": float(report["seconds"]),
         "git_commit": provenance.get("git_commit"),
         "git_dirty": provenance.get("git_dirty"),
@@ -62,6 +63,11 @@ def done_row(report: Mapping[str, Any]) -> dict[str, Any]:
         "device": provenance.get("device"),
         "artifacts_uri": report.get("uri"),
     }
+
+
+def warning_of(report: Mapping[str, Any]) -> str | None:
+    """What a reader of the trial's numbers must know, in one line; None if there is nothing."""
+    return "; ".join(report.get("warnings", ())) or None
 
 
 def stage_row(manifest: Mapping[str, Any], now: str) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Trial(Base):
     config_id: Mapped[str]
     status: Mapped[str] = mapped_column(index=True)
     error: Mapped[str | None]
+    warning: Mapped[str | None]
     n_failed: Mapped[int | None]
     on_failed: Mapped[str | None]
     attempt: Mapped[int]

@@ -215,6 +215,7 @@ class ResultsStore:
                 started_at=_now(),
                 finished_at=None,
                 error=None,
+                warning=None,
                 mlflow_status=_MIRROR_IS_STALE,
             )
             .returning(Trial.attempt)
@@ -269,6 +270,7 @@ class ResultsStore:
         pending = {
             "status": "pending",
             "error": None,
+            "warning": None,
             "finished_at": None,
             "seconds": None,
             "mlflow_status": _MIRROR_IS_STALE,
@@ -337,7 +339,8 @@ class ResultsStore:
     def experiment_summary(self, name: str) -> dict[str, Any]:
         """Trials by status, seconds of compute, failed trials with their errors, all launches; `earlier`:
         those that only an earlier form asked for, by status, which count nowhere else; `no_number`: done
-        trials with accuracies that are not numbers, and which.
+        trials with accuracies that are not numbers, and which; `warnings` of done trials, by id;
+        `stages` that its trials read, with what they `found`.
 
         Raises LookupError for an experiment that is not in the store.
         """

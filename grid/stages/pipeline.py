@@ -76,6 +76,7 @@ def run_column_stage(
         pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most)
         _stream(todo, task, resources, batch_size, parts, pool, progress, len(index))
     failures = _checked(planned, store, index, max_failed_fraction)
+    found = task.stage.describe(store.column(planned.key))
     return _publish(
         planned,
         store,
@@ -92,7 +93,9 @@ def run_column_stage(
         batch_size=batch_size,
         smallest_device_batch=store.least(planned.key, DEVICE_BATCH),
         replicas=most,
-        **task.stage.describe(store.column(planned.key)),
+        found=found.text,
+        warning=found.warning,
+        **found.numbers,
     )
 
 
@@ -265,8 +268,11 @@ def finish_tensor_stage(
 
 
 def _publish(
-    planned: PlannedStage, store: ArtifactStore, start: float, device: str, **facts: Any
+    planned: PlannedStage, store: ArtifactStore, start: float, device: str, warning: str = "", **facts: Any
 ) -> dict[str, Any]:
+    """The artifact's manifest. Its `warnings` are the stage's own and those of the stages that it reads."""
+    inherited = [text for key in planned.inputs.values() for text in store.warnings(key)]
+    own = [f"stage {planned.stage.kind}: {warning}"] if warning else []
     manifest = {
         "key": planned.key,
         "kind": planned.stage.kind,
@@ -277,6 +283,7 @@ def _publish(
         "uri": store.uri(planned.key),
         "bytes": store.bytes(planned.key),
         "seconds": time.time() - start,
+        "warnings": list(dict.fromkeys([*inherited, *own])),
         "created_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         **provenance(device),
         **facts,

@@ -126,11 +126,8 @@ def _summary(manifest: Mapping[str, Any]) -> str:
     parts = [f"{computed} images in {seconds:.1f} s, {computed / max(seconds, 1e-9):.0f} images/s"]
     if manifest["images_resumed"]:
         parts.append(f"{manifest['images_resumed']} were there")
-    if "segments_per_image" in manifest:
-        parts.append(
-            f"{manifest['segments_per_image']:.1f} segments an image (most {manifest['segments_most']},"
-            f" {manifest['tiny_share']:.0%} tiny)"
-        )
+    if manifest["found"]:
+        parts.append(manifest["found"])
     if manifest["smallest_device_batch"] < manifest["batch_size"]:
         parts.append(
             f"out of memory: batch {manifest['batch_size']} became {manifest['smallest_device_batch']}"

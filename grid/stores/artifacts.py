@@ -68,6 +68,11 @@ class ArtifactStore:
             raise BrokenArtifact(f"artifact {key}: {MANIFEST} is no mapping; {MENDS}")
         return manifest
 
+    def warnings(self, key: str) -> list[str]:
+        """What a reader of a finished artifact must know of it and of those that it was made from. Nothing where
+        an earlier version of the code wrote it."""
+        return list(self.manifest(key).get("warnings", ())) if self.has(key) else []
+
     def artifact_keys(self) -> list[str]:
         """Of all artifacts, unfinished ones too."""
         return self.storage.folders(FOLDER)

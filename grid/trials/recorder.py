@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from grid.results import history
+from grid.results.report import warning_of
 from grid.results.store import ResultsStore
 from grid.stores.artifacts import ArtifactStore
 from grid.trials.trial import finished_report
@@ -24,6 +25,7 @@ class Recorder:
         self.running: set[str] = set()
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
 
     def claim(self, trial_id: str) -> int | None:
         """The number of this attempt; None if another launch has the trial, or it is done."""
@@ -39,6 +41,8 @@ class Recorder:
         self.running.discard(trial_id)
         if self._results.finish(trial_id, report):
             self.done.add(trial_id)
+            if warning := warning_of(report):
+                self.warnings[trial_id] = warning
             self._mirror(trial_id)
 
     def fail(self, trial_id: str, error: str) -> None:

@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,6 +73,7 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
         "attempt": task.attempt,
         "metrics": [_plain(metric) for metric in [*metrics, *_masks_left_out(data), *steps]],
         "masks_left_out": {path: why for path, (_, why) in list(data.masks_left_out.items())[:MASKS_NAMED]},
+        "warnings": _warnings(task, metrics, store),
         "n_failed": int(data.failed(test.ids).sum()),
         "on_failed": task.on_failed,
         "pictures": _write_pictures(store, folder, task.method, fitted, data),
@@ -101,6 +102,13 @@ def _masks_left_out(data: Data) -> list[Metric]:
     """How many of each split's masks that were asked for are missing or cannot be used; no metric of none."""
     splits = Counter(str(data.index.splits[row]) for row, _ in data.masks_left_out.values())
     return [Metric("masks_left_out", float(count), split) for split, count in sorted(splits.items())]
+
+
+def _warnings(task: TrialTask, metrics: Sequence[Metric], store: ArtifactStore) -> list[str]:
+    """What a reader of the trial's numbers must know: of the stages that it reads, and of its own."""
+    keys = {**task.columns, **task.tensors}.values()
+    of_stages = (text for key in keys for text in store.warnings(key))
+    return list(dict.fromkeys([*of_stages, *task.method.warnings(metrics)]))
 
 
 def _step_metric(name: str, value: float, step: int) -> Metric:

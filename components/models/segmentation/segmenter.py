@@ -30,11 +30,13 @@ SegmentImage = Callable[[NDArray[np.uint8], ImageRecord], Found]
 class Segmenter:
     """Base of all segmenters; one file each in `components/models/segmentation/segmenters/`.
 
-    One without a model defines `segment`, one with a model `load`.
+    One without a model defines `segment`, one with a model `load`. MAY_FIND_NONE: whether images without a
+    segment are as they should be, so that many of them are nothing to warn of.
     """
 
     FOLDER: ClassVar[str] = "components.models.segmentation.segmenters"
     BATCH_SIZE: ClassVar[int] = 64  # images a replica gets at once
+    MAY_FIND_NONE: ClassVar[bool] = False
 
     def load(self, device: str) -> SegmentImage:
         """The function of an image uint8 (H, W, 3) with its model in memory, on `device`.

@@ -9,7 +9,8 @@ import pyarrow as pa
 from components.data.columns import Column, ragged
 from components.models.segmentation.segmenter import Floats, Found
 from components.pixels import masks
-from components.stage import ColumnStage, Size, fixed_size_lists, ragged_lists
+from components.stage import ColumnStage, Size, Yield, fixed_size_lists, ragged_lists
+from components.stages.base.finds import finds
 
 TINY = 0.001  # of the image: a square of 7 pixels in a frame of 224
 
@@ -20,18 +21,24 @@ class SegmentStage(ColumnStage):
     run lengths), `area` int64 in pixels, `box` float64 (4,), the tight one: x, y, width, height in pixels;
     `predicted_iou`, `stability` float32, null where the segmenter has none."""
 
-    def describe(self, column: Column) -> dict[str, float]:
-        """Segments per image, and the share of those below TINY of the image: automatic segmenters are known
-        to give hundreds."""
+    @property
+    def none_is_expected(self) -> bool:
+        """Whether an image without a segment is nothing to warn of."""
+        return False
+
+    def describe(self, column: Column) -> Yield:
+        """What `finds` says of the segments, and the share of those below TINY of the image: automatic
+        segmenters are known to give hundreds."""
         table = column.read(column.ids, ["height", "width", "area"])
         areas, counts = ragged(table["area"])
         pixels = np.repeat(table["height"].to_numpy() * table["width"].to_numpy(), counts)
         tiny = float((areas / pixels < TINY).mean()) if len(areas) else 0.0
-        return {
-            "segments_per_image": float(counts.mean()) if len(counts) else 0.0,
-            "segments_most": int(counts.max(initial=0)),
-            "tiny_share": tiny,
-        }
+        found = finds("segments", counts)
+        return Yield(
+            {**found.numbers, "tiny_share": tiny},
+            f"{found.text}, {tiny:.0%} of them tiny",
+            "" if self.none_is_expected else found.warning,
+        )
 
 
 def segment_columns(found: Sequence[Found], sizes: Sequence[Size]) -> dict[str, pa.Array]:

@@ -17,7 +17,7 @@ SELECT e.experiment, e.form, t.dataset, t.data_fingerprint, t.method, t.method_v
   p.name AS parameter, p.value, MIN(p.number) AS number, p.rest, t.seed,
   m.name AS metric, m.split, m.group_name, m.selection, MIN(knob.values_lost) AS values_lost,
   AVG(m.value) AS score, COUNT(m.value) AS trials, COUNT(*) - COUNT(m.value) AS trials_nan,
-  MIN(t.on_failed) AS on_failed_low, MAX(t.on_failed) AS on_failed_high
+  MIN(t.on_failed) AS on_failed_low, MAX(t.on_failed) AS on_failed_high, MAX(t.warning) AS warning
 FROM asked_trial e
 JOIN trial t ON t.id = e.trial_id AND t.status = 'done'
 JOIN trial_param p ON p.trial_id = t.id

@@ -28,7 +28,7 @@ WITH counted AS (
     AVG(score) - AVG(AVG(score)) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method,
       method_version, parameter, metric, split, group_name, selection,
       value, paired) AS deviation,
-    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high
+    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high, MAX(warning) AS warning
   FROM judged
   WHERE (occurring > 1 OR least_scored = 0 OR values_lost > 0)
     AND (scored = 0 OR (score IS NOT NULL AND (paired = 0 OR held = occurring)))
@@ -53,7 +53,7 @@ WITH counted AS (
     SQRT(SUM(deviation * deviation) / NULLIF(COUNT(score) - 1, 0)) AS std,
     paired, reference, AVG(gain) AS difference,
     SQRT(SUM(gain_deviation * gain_deviation) / NULLIF(COUNT(gain) - 1, 0)) AS difference_std,
-    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high
+    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high, MAX(warning) AS warning
   FROM versus
   GROUP BY experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
     group_name, selection, value, place, paired, reference
@@ -65,7 +65,7 @@ SELECT s.experiment, s.form, s.dataset, s.data_fingerprint, s.method, s.method_v
   s.paired, s.reference, s.difference,
   s.difference - t * s.difference_std / SQRT(s.n) AS difference_ci_low,
   s.difference + t * s.difference_std / SQRT(s.n) AS difference_ci_high, s.place,
-  CASE WHEN on_failed_low = on_failed_high THEN on_failed_low ELSE 'mixed' END AS on_failed
+  CASE WHEN on_failed_low = on_failed_high THEN on_failed_low ELSE 'mixed' END AS on_failed, s.warning
 FROM summary s
 JOIN planned_trials p ON p.experiment = s.experiment AND p.form = s.form AND p.dataset = s.dataset
   AND p.data_fingerprint = s.data_fingerprint AND p.method = s.method AND p.parameter = s.parameter
@@ -74,7 +74,8 @@ LEFT JOIN student_t ON s.n - 1 BETWEEN df_low AND df_high
 UNION ALL
 SELECT p.experiment, p.form, p.dataset, p.data_fingerprint, p.method, p.method_version, p.parameter,
   k.metric, k.split, k.group_name, k.selection, p.value,
-  0, p.n_planned, p.trials_failed, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  0, p.n_planned, p.trials_failed, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  NULL, NULL
 FROM planned_trials p
 JOIN score_kind k ON k.dataset = p.dataset AND k.method = p.method
 WHERE p.trials_done = 0 AND p.trials_failed > 0 AND p.values_ended > 1

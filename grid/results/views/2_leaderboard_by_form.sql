@@ -16,7 +16,7 @@ SELECT form, dataset, data_fingerprint, method, MIN(method_version) AS method_ve
   MAX(CASE WHEN metric = 'worst_group_accuracy' THEN std END) AS worst_group_accuracy_std,
   MAX(CASE WHEN metric = 'worst_group_accuracy' THEN ci_low END) AS worst_group_accuracy_ci_low,
   MAX(CASE WHEN metric = 'worst_group_accuracy' THEN ci_high END) AS worst_group_accuracy_ci_high,
-  MAX(n_failed) AS n_failed,
+  MAX(n_failed) AS n_failed, MAX(warning) AS warning,
   CASE WHEN MIN(on_failed) <> MAX(on_failed) THEN 'mixed' ELSE MIN(on_failed) END AS on_failed
 FROM score_by_form
 WHERE group_name = 'all'

@@ -6,5 +6,5 @@
 -- Trials that only an earlier form of an experiment asked for are in score_by_form alone.
 CREATE VIEW score AS
 SELECT dataset, data_fingerprint, method, config_id, metric, split, group_name, selection, config,
-  method_version, n, n_planned, seeds_failed, seeds_nan, mean, std, n_failed, on_failed, ci_low, ci_high
+  method_version, n, n_planned, seeds_failed, seeds_nan, mean, std, n_failed, on_failed, warning, ci_low, ci_high
 FROM score_by_form WHERE form = 'present'

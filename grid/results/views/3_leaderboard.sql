@@ -13,5 +13,5 @@ SELECT dataset, data_fingerprint, method, method_version, config_id, config, spl
   adjusted_average_accuracy_ci_high,
   worst_group_accuracy, worst_group_accuracy_std, worst_group_accuracy_ci_low,
   worst_group_accuracy_ci_high,
-  n_failed, on_failed
+  n_failed, on_failed, warning
 FROM leaderboard_by_form WHERE form = 'present'

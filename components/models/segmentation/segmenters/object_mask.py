@@ -1,6 +1,7 @@
 """The data set's mask of the object alone, for what compares with it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ class ObjectMask(Segmenter):
     `ground_truth`, such an image is no failure, so it is lost to nothing else that a trial measures. `plan`
     and `doctor` name such masks.
     """
+
+    MAY_FIND_NONE: ClassVar[bool] = True
 
     def segment(self, image: NDArray[np.uint8], record: ImageRecord) -> NDArray[np.bool_]:
         none = np.zeros((0, *image.shape[:2]), dtype=bool)

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from components.data.columns import Column
-from components.stage import Batch, BatchMap, Rows, Tensors, fixed_size_lists
+from components.stage import Batch, BatchMap, Rows, Tensors, Yield, fixed_size_lists
+from components.stages.base.finds import MOST_EMPTY
 from components.stages.base.network_stage import NetworkStage
 from components.studies.explanations.attribution import Attribution
 
@@ -35,10 +36,12 @@ class Heatmaps(NetworkStage):
     def batch_size(self) -> int:
         return 16
 
-    def describe(self, column: Column) -> dict[str, float]:
-        """The share of heatmaps that say nothing."""
+    def describe(self, column: Column) -> Yield:
+        """The share of heatmaps that are one value everywhere, and a warning above MOST_EMPTY of them."""
         scales = column.read(column.ids, ["scale"])["scale"].to_numpy()
-        return {"empty_share": float((scales == 0).mean()) if len(scales) else 0.0}
+        empty = float((scales == 0).mean()) if len(scales) else 0.0
+        text = f"{empty:.0%} of the heatmaps say nothing"
+        return Yield({"empty_share": empty}, text, text if empty > MOST_EMPTY else "")
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         import torch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from components.data.columns import Column
 from components.identity import rng
 from components.models.networks.backbone import Backbone
-from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors
+from components.stage import Batch, BatchMap, ColumnStage, Rows, Tensors, Yield
 from components.stages.classifier import Classifier, load_target
 from components.studies.explanations import shapley
 from components.studies.explanations.shapley import Floats, Sizes, Value
@@ -73,11 +73,14 @@ class MaskValues(ColumnStage):
         """Images are taken one after the other."""
         return 16
 
-    def describe(self, column: Column) -> dict[str, float]:
+    def describe(self, column: Column) -> Yield:
         """`surrogate_r2`: the median of those that are known. A mean would be that of the images whose
         probabilities hardly vary, where it has no lower bound."""
         known = column.read(column.ids, ["surrogate_r2"])["surrogate_r2"].drop_null()
-        return {"surrogate_r2": float(np.median(known))} if len(known) else {}
+        if not len(known):
+            return Yield()
+        r2 = float(np.median(known))
+        return Yield({"surrogate_r2": r2}, f"median R2 of the surrogates {r2:.3f}")
 
     def load(self, tensors: Mapping[str, Tensors], device: str) -> BatchMap:
         head = None

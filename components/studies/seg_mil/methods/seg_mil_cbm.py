@@ -169,6 +169,15 @@ class SegMilCbm(SegMilKnobs):
                 metrics += faithfulness(self.fitted_head(fitted), bags, split)
         return metrics
 
+    def warnings(self, metrics: Sequence[Metric]) -> list[str]:
+        """Of bags that are the whole image, where there are more than `MOST_FALLBACK` in a split."""
+        by_split = {(m.name, m.split): m.value for m in metrics if m.group == "all"}
+        return [
+            f"no segment survived in {by_split['whole_image_fallback', split]:.0%} of the bags ({split})"
+            for (name, split), often in by_split.items()
+            if name == "whole_image_fallback_too_often" and often == 1
+        ]
+
     def validated(self, card: Card) -> Mapping[str, frozenset[str]]:
         diagnosed = OF_BAGS if card.masks is None else OF_BAGS | OF_OBJECTS
         return {**dict.fromkeys(SELECTIONS, accuracy_names()), LAST: accuracy_names() | diagnosed}

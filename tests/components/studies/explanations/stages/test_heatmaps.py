@@ -61,7 +61,7 @@ def test_it_explains_the_predicted_class(attribution, network, tmp_path):
     expected = attribution.explain(network, squares, label.numpy())
     found = (heatmaps.astype(np.float32) * scale[:, None]).reshape(3, SIDE, SIDE)
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
-    assert Heatmaps(**KNOBS, attribution=attribution).describe(stored) == {"empty_share": 0}
+    assert Heatmaps(**KNOBS, attribution=attribution).describe(stored).numbers == {"empty_share": 0}
 
 
 def test_small_relevances_keep_their_order_in_float16(network):
@@ -97,9 +97,9 @@ def test_where_nothing_speaks_for_a_class_the_heatmap_is_0(tmp_path):
     rows = run(stage, constant)
     assert not np.array(rows.columns["heatmap"].to_pylist()).any()
     assert rows.columns["scale"].to_pylist() == [0, 0, 0]
-    assert stage.describe(column(tmp_path, [pa.table({IMAGE_ID: [1, 2, 3], **rows.columns})])) == {
-        "empty_share": 1
-    }
+    found = stage.describe(column(tmp_path, [pa.table({IMAGE_ID: [1, 2, 3], **rows.columns})]))
+    assert found.numbers == {"empty_share": 1}
+    assert found.warning == "100% of the heatmaps say nothing"
 
 
 def test_a_logit_that_is_not_finite_fails():

@@ -200,7 +200,7 @@ def test_the_first_coalitions_are_held_out_and_the_surrogate_is_judged_by_them(
 def test_its_manifest_says_how_well_surrogates_fit(tmp_path):
     def described(*found):
         shares = pa.table({"image_id": range(len(found)), "surrogate_r2": pa.array(found, pa.float32())})
-        return mask_values(coalitions_of()).describe(column(tmp_path / str(len(found)), [shares]))
+        return mask_values(coalitions_of()).describe(column(tmp_path / str(len(found)), [shares])).numbers
 
     assert described(0.5, None, 0.75, -90) == {"surrogate_r2": 0.5}, "the median"
     assert described(None) == {}

@@ -1,0 +1,78 @@
+"""A detector that finds nothing ends well, and everything that shows the trial's numbers says so."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.grid.conftest import Shell
+from tests.small_sam import sam
+from tests.tiny_grounding_dino import write_grounding_dino
+
+pytestmark = pytest.mark.slow
+
+NO_BOXES = "stage boxes: no boxes in 100% of the images"
+NO_SEGMENTS = "stage box_segments: no segments in 100% of the images"
+WHOLE_IMAGES = [f"no segment survived in 100% of the bags ({split})" for split in ("val", "test")]
+
+
+def test_a_detector_that_finds_nothing_is_said_wherever_its_trial_is_shown(
+    birds: Path, tmp_path: Path, write_spec: Callable[..., Path]
+) -> None:
+    import torch
+
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    write_grounding_dino(weights / "dino")
+    torch.save(sam().state_dict(), weights / "sam.pth")
+    shell = Shell(tmp_path / "home", tmp_path / "log", CONCEPTGRID_WEIGHTS=str(weights))
+    blind = {
+        "name": "grounded_sam",
+        "detector": {
+            "name": "grounding_dino", "checkpoint": "dino", "stored_threshold": 0.999,
+            "shortest_edge": 48, "longest_edge": 64,
+        },
+        "box_segmenter": {"name": "sam", "checkpoint": "sam.pth"},
+        "k_top_stored": 2,
+    }  # fmt: skip
+    spec = write_spec(
+        name="blind",
+        datasets=[{"name": "toybirds", "root": str(birds), "images_per_split": 8}],
+        methods=[
+            {
+                "method": "seg_mil_cbm",
+                "clip": {"checkpoint": "toybirds-clip"},
+                "segmenter": segmenter,
+                "k_top": 2,
+                "recipe": None,
+                "backbone": {"name": "torchvision", "architecture": "resnet18", "checkpoint": None},
+                "epochs": 2,
+            }
+            for segmenter in ({**blind, "box_threshold": 0.999}, {"name": "whole_image"})
+        ],
+    )
+    printed = shell.run("grid", "run", str(spec))
+    assert "0.0 boxes an image (most 0), none in 100% of the images" in printed
+    warning = "; ".join([NO_BOXES, NO_SEGMENTS, *WHOLE_IMAGES])
+    assert f"WARNING of 1 trial: {warning}" in " ".join(printed.split())
+
+    trials = shell.sql("SELECT id, config, warning FROM trial")
+    told = {json.loads(t["config"])["segmenter"]["name"]: t["warning"] for t in trials}
+    assert told == {"grounded_sam": warning, "whole_image": None}, "who asks for whole images gets them"
+    (trial_id,) = (t["id"] for t in trials if t["warning"])
+    assert f"warning: {warning}" in shell.run("grid", "show", trial_id)
+    status = shell.run("grid", "status", "blind")
+    assert f"WARNING of 1 trial: {warning}" in status
+    assert "none in 100% of the images" in status
+    for view in ("leaderboard", "score", "ablation"):
+        assert {row["warning"] for row in shell.sql(f"SELECT warning FROM {view}")} == {None, warning}, view
+    for command in (
+        ["leaderboard", "--experiment", "blind"],
+        ["ablation", "blind"],
+        ["scores", "blind", "--metric", "average_accuracy"],
+    ):
+        assert "WARNING" in shell.run("analysis", *command), command
+    page = tmp_path / "page.html"
+    shell.run("analysis", "report", "blind", "--out", str(page))
+    assert page.read_text().count(NO_BOXES) >= 2, "above the tables, and at the configuration"
