@@ -1,5 +1,7 @@
 """`python -m analysis …`."""
 
 from analysis.cli import app
+from grid.refused import plain_end
 
-app(prog_name="python -m analysis")
+with plain_end():
+    app(prog_name="python -m analysis")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grid.free_text import presentable
 from grid.stores.home import home, results_url
 
 if TYPE_CHECKING:
@@ -350,5 +351,5 @@ def _refusals(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except refused as error:
-        print(f"error: {error.args[0]}", file=sys.stderr)
+        print(presentable(f"error: {error.args[0]}"), file=sys.stderr)
         raise typer.Exit(2) from error

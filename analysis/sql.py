@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from grid.results.database import redacted
+from grid.free_text import redacted
 
 Row = dict[str, Any]
 READING = {

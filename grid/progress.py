@@ -6,6 +6,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from grid.free_text import presentable
+
 LOG_EVERY = 10.0  # seconds between the lines of one task in a log
 
 
@@ -48,8 +50,8 @@ class Display:
             self._bar.stop()
 
     def say(self, line: str) -> None:
-        """One line."""
-        self.console.print(line, markup=False)
+        """One line, without secrets."""
+        self.console.print(presentable(line), markup=False)
 
     def task(self, what: str, total: int, unit: str, patience: float = 0.0) -> "Task":
         """A task of `total` units. It is shown when it has lasted `patience` seconds; if it is over before,

@@ -20,9 +20,10 @@ from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import ColumnElement, make_url, or_, select, union, update
 
+from grid.free_text import redacted
 from grid.results.reads import rows
 from grid.results.schema import EarlierTrial, ExperimentTrial, Launch, Trial
-from grid.results.store import ResultsStore, redacted
+from grid.results.store import ResultsStore
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 NO_SUCH_VALUE = AttributeError, LookupError, TypeError, ValueError  # `!!int x`, a month 13, 5,000 digits
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and half of a surrogate pair
 TEXT_KEY, MERGE_KEY = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
@@ -82,6 +83,9 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if isinstance(node, yaml.ScalarNode) and (found := UNWRITABLE.search(node.value)):
+            line = node.start_mark.line + 1
+            raise TextError(f"{self.name}, line {line}: {found[0]!a} in a text: no file or database takes it")
         self.constructed_objects.pop(node, None)  # else an alias is the same object as its anchor
         return super().construct_object(node, deep=True)
 

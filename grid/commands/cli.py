@@ -13,7 +13,8 @@ from grid.commands.explain import explain
 from grid.commands.options import Address, AsJson, Results, Sets, SpecPath, Storage
 from grid.commands.prefer import prefer
 from grid.commands.weights import weights
-from grid.refused import REFUSED, SOMETHING_FAILED, Refused
+from grid.free_text import presentable
+from grid.refused import REFUSED, SOMETHING_FAILED, Refused, plain_end
 
 if TYPE_CHECKING:
     from grid.planning.plan import Plan
@@ -248,17 +249,18 @@ app.command("prefer")(prefer)
 
 def main() -> None:
     """Runs the command; what is refused is one line on standard error and exit status 2."""
-    try:
-        app(prog_name="python -m grid")
-    except (KeyError, IndexError):
-        raise  # a defect, not an answer to the user
-    except Exception as error:
-        said = _refusal(error)
-        if said is None:
-            raise
-        line, status = said
-        typer.echo(line, err=True)
-        sys.exit(status)
+    with plain_end():
+        try:
+            app(prog_name="python -m grid")
+        except (KeyError, IndexError):
+            raise  # a defect, not an answer to the user
+        except Exception as error:
+            said = _refusal(error)
+            if said is None:
+                raise
+            line, status = said
+            typer.echo(presentable(line), err=True)
+            sys.exit(status)
 
 
 def _refusal(error: Exception) -> tuple[str, int] | None:
@@ -268,7 +270,7 @@ def _refusal(error: Exception) -> tuple[str, int] | None:
     from components.data.card import CardError
     from components.data.images import DataError
     from components.models.weights.checkpoints import MissingWeights
-    from grid.results.database import ResultsUnreachable, redacted
+    from grid.results.database import ResultsUnreachable
     from grid.results.store import IdentityClash
     from grid.spec.spec import SpecError
     from grid.stores.artifacts import BrokenArtifact
@@ -280,6 +282,6 @@ def _refusal(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, (*given, *places, LookupError)):
         return f"refused: {' '.join(str(error).split())}", REFUSED
     if isinstance(error, OperationalError):
-        lost = redacted(str(error.orig)).splitlines()[0]
+        lost = str(error.orig).splitlines()[0]
         return f"the results store was lost: {lost}; {KEPT}", SOMETHING_FAILED
     return None

@@ -14,10 +14,11 @@ from components.data.card import load_card
 from components.data.fingerprint import FileHashes
 from components.data.images import stored_in
 from components.models.weights.checkpoints import ROOT
+from grid.free_text import redacted
 from grid.inputs.datasets import Dataset, locate, read
 from grid.planning.plan import Plan, make_plan
 from grid.progress import Display
-from grid.results.store import ResultsStore, ResultsUnreachable, redacted
+from grid.results.store import ResultsStore, ResultsUnreachable
 from grid.spec.spec import DatasetEntry, Spec, SpecError
 from grid.stores.artifacts import ArtifactStore
 from grid.stores.home import (

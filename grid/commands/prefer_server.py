@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from sqlalchemy.exc import SQLAlchemyError
 
 from grid.commands.preference import Study
+from grid.free_text import redacted
 from grid.refused import Refused
-from grid.results.store import redacted
 
 PAGE = Path(__file__).parent / "templates" / "prefer.html"
 LOOPBACK = ("127.0.0.1", "localhost")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.models.weights.checkpoints import WEIGHTS, weights_folder
+from grid.free_text import has_credentials
 from grid.stores.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
 from grid.stores.provenance import COMMIT, ROOT, git, stated_commit
 
@@ -29,6 +30,12 @@ def submit(spec: Path, arguments: Sequence[str], address: str, python: str, wait
         )
     if weights := weights_folder():
         environment[WEIGHTS] = str(weights)
+    for name in sorted(environment):
+        if has_credentials(environment[name]):
+            print(
+                f"note: the cluster shows the password in {name} to everyone who can list its jobs; leave it"
+                " out, and set PGPASSFILE or MLFLOW_TRACKING_PASSWORD on the head"
+            )
     environment[COMMIT] = json.dumps(stated_commit())
     _check_size()
     client = JobSubmissionClient(address)

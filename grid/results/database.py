@@ -1,13 +1,14 @@
 """Connecting to a results store, and bringing its schema and views up to date."""
 
 import hashlib
-import re
 import time
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from grid.free_text import presentable, redacted
 
 HERE = Path(__file__).parent
 VIEWS = sorted((HERE / "views").glob("*.sql"))
@@ -18,12 +19,6 @@ ADVISORY_LOCK = 0x63_67_72_69_64  # "cgrid": one number that all launches agree 
 
 class ResultsUnreachable(Exception):  # noqa: N818 (reads as what happened)
     """The results store can't be opened; the message is one line, without passwords."""
-
-
-def redacted(text: str) -> str:
-    """`text` with the passwords of all URLs in it replaced by `***`."""
-    text = re.sub(r"(://[^:/@\s\"']*:)[^@\s\"']*@", r"\1***@", text)
-    return re.sub(r"([?&](?:ssl)?password=)[^&\s\"']*", r"\1***", text)
 
 
 def connect(url: str, create: bool) -> Engine:
@@ -38,7 +33,7 @@ def connect(url: str, create: bool) -> Engine:
         if not _up_to_date(engine, create):
             _bring_up_to_date(engine)
     except (SQLAlchemyError, OSError, ValueError) as error:
-        reason = redacted(str(getattr(error, "orig", None) or error)).strip().replace("\n", " ")
+        reason = presentable(str(getattr(error, "orig", None) or error)).strip().replace("\n", " ")
         raise ResultsUnreachable(f"results store at {redacted(url)}: {reason}") from error
     return engine
 
@@ -46,6 +41,8 @@ def connect(url: str, create: bool) -> Engine:
 def _absolute(address: URL) -> URL:
     if address.get_backend_name() not in ("sqlite", "postgresql"):
         raise ArgumentError("must be a sqlite:/// or postgresql:// URL")
+    if "@" in (address.host or ""):
+        raise ArgumentError("more than one @: write %40 for an @ in the password")
     if address.get_backend_name() == "postgresql":
         return address
     if not address.database or address.database == ":memory:":

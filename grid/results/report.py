@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from grid.free_text import presentable
 from grid.results.schema import Stage
 
 STAGE_NUMBERS = {"images": int, "failed": int, "model_inputs": int, "bytes": int, "seconds": float}
@@ -78,7 +79,7 @@ def stage_row(manifest: Mapping[str, Any], now: str) -> dict[str, Any]:
         row[name] = None if manifest.get(name) is None else kind(manifest[name])
     for name in STAGE_JSON:
         row[name] = as_json(manifest.get(name))
-    return {"created_at": now, **row, "manifest": as_json(manifest)}
+    return {"created_at": now, **row, "manifest": presentable(as_json(manifest) or "{}")}
 
 
 def as_json(value: Any) -> str | None:

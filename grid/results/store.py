@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, case, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from grid.free_text import presentable, redacted
 from grid.results import reads
 from grid.results import report as rows
 from grid.results.alive import is_alive, this_process
-from grid.results.database import ResultsUnreachable, connect, redacted
+from grid.results.database import ResultsUnreachable, connect
 from grid.results.entry import TrialEntry, param_rows
 from grid.results.schema import (
     Base,
@@ -30,7 +31,7 @@ from grid.results.schema import (
     TrialStage,
 )
 
-__all__ = ["IdentityClash", "ResultsStore", "ResultsUnreachable", "TrialEntry", "redacted"]
+__all__ = ["IdentityClash", "ResultsStore", "ResultsUnreachable", "TrialEntry"]
 
 T = TypeVar("T")
 Asked = ExperimentTrial | EarlierTrial
@@ -90,9 +91,9 @@ class ResultsStore:
         now = _now()
         values = {
             "experiment": experiment,
-            "spec": redacted(spec),
-            "plan": redacted(rows.as_json(plan) or "{}"),
-            "command": redacted(command),
+            "spec": presentable(spec),
+            "plan": presentable(rows.as_json(plan) or "{}"),
+            "command": presentable(command),
             "git_commit": git_commit,
             "git_dirty": git_dirty,
             "started_at": now,
@@ -248,7 +249,7 @@ class ResultsStore:
         """Sets a trial that is not done failed, keeping the error's last lines."""
         failed = {
             "status": "failed",
-            "error": redacted(error)[-ERROR_LENGTH:],
+            "error": presentable(error)[-ERROR_LENGTH:],
             "finished_at": _now(),
         }
         with self.writing() as connection:

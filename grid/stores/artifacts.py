@@ -69,8 +69,8 @@ class ArtifactStore:
         return manifest
 
     def warnings(self, key: str) -> list[str]:
-        """What a reader of a finished artifact must know of it and of those that it was made from. Nothing where
-        an earlier version of the code wrote it."""
+        """What a reader of a finished artifact must know of it and of those that it was made from. Nothing
+        where an earlier version of the code wrote it."""
         return list(self.manifest(key).get("warnings", ())) if self.has(key) else []
 
     def artifact_keys(self) -> list[str]:

@@ -10,16 +10,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from grid.free_text import has_credentials, redacted
+
 
 class StorageError(OSError):
     """The storage cannot be reached or written; one line says which."""
 
 
 class Storage:
-    """Whole-file reads and writes below one URI. Picklable: the connection opens on first use."""
+    """Whole-file reads and writes below one URI. Picklable: the connection opens on first use. StorageError
+    for a URI with a password or key in it."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri if "://" in uri else Path(uri).resolve().as_uri()
+        if has_credentials(self.uri):
+            raise StorageError(
+                f"storage {redacted(self.uri)}: a key in the URI would be kept beside every result; give it"
+                " in the environment instead (for s3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+            )
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.uri,)

@@ -83,6 +83,8 @@ def test_numbers_without_a_dot_or_a_sign_are_numbers():
         ("a: !!python/object:os.system {}", "line 1: not YAML"),
         ("a: 1\n---\na: 2\n", "another document"),
         ("a: \a", "not YAML"),
+        ('a: 1\nb: "x\\ud800"', "line 2: '.ud800' in a text"),
+        ('"a\\0": 1', "line 1: '.x00' in a text"),
     ],
 )
 def test_anything_else_is_one_line(text, says):

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from grid.results.database import VIEWS, redacted, view_name
+from grid.results.database import VIEWS, view_name
 from grid.results.schema import Base
 from grid.results.store import ResultsStore, ResultsUnreachable
 
@@ -88,6 +88,8 @@ def test_a_store_of_newer_code_is_refused(store: ResultsStore, url: str) -> None
         "postgresql://me@127.0.0.1:1/x?password=s3cret&connect_timeout=2",
         "mysql://me:s3cret@127.0.0.1/x",
         "postgresql://me:s3cret@127.0.0.1:port/x",
+        "postgresql://me:at@s3cret@127.0.0.1:1/x?connect_timeout=2",
+        "postgresql://me:two words s3cret@127.0.0.1:1/x?connect_timeout=2",
         "sqlite:////proc/none/results.db",
         "sqlite://",
         "nonsense",
@@ -98,18 +100,3 @@ def test_unreachable_is_one_line_without_the_password(url: str) -> None:
         ResultsStore.open(url)
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("postgresql://me:pw@host/db", "postgresql://me:***@host/db"),
-        ("postgresql://me:p/w:x@host:5432/db", "postgresql://me:***@host:5432/db"),
-        ("postgresql://me@host/db?password=pw&x=1", "postgresql://me@host/db?password=***&x=1"),
-        ("run --results postgresql://a:b@c/d --x", "run --results postgresql://a:***@c/d --x"),
-        ('["http://u:p@h", "b@c"]', '["http://u:***@h", "b@c"]'),
-        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
-    ],
-)
-def test_redaction(text: str, shown: str) -> None:
-    assert redacted(text) == shown

@@ -265,3 +265,10 @@ def test_a_launch_that_ended_leaves_no_trial_running(store: ResultsStore) -> Non
     store.beat(launch)
     store.end_launch(launch, "interrupted")
     assert store.heal() == ["t0"]
+
+
+def test_an_error_that_no_database_takes_is_kept_as_escapes(store: ResultsStore) -> None:
+    store.enter("e", [entry()])
+    store.fail("t0", "no file b\udcff.png\0 at postgresql://me:pw@host/db")
+    error = store.trial("t0")["error"]
+    assert error == r"no file b\udcff.png\x00 at postgresql://me:***@host/db"
