@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from components.data.card import Card, CardError
 from components.data.columns import Data, Ids
+from components.data.mask_files import IGNORE
 from components.evaluation.accuracies import accuracy_names
 from components.method import LAST, Explanation, Fitted, Metric, Report
 from components.models.segmentation.prompted_segmenter import PromptedSegmenter
@@ -153,7 +154,7 @@ class FineTuned(FineTuningKnobs):
             "images_held_out": len(held_out.ids),
             "masks_empty": train.masks_empty + held_out.masks_empty,
             "masks_too_large": train.masks_too_large + held_out.masks_too_large,
-            "mask_share": float(train.masks.mean()),
+            "mask_share": float((train.masks == 1).sum() / (train.masks != IGNORE).sum()),
             "best_epoch": done.best_epoch,
         }
         if checks is not None:

@@ -50,7 +50,7 @@ class FineTuningKnobs(Method):
     relevance, signed: the map, see `unit_maps`; explained: on which images maps are judged.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     backbone: Backbone = SmallVit()
     recipe: Recipe | None = Recipe()
@@ -99,7 +99,7 @@ class FineTuningKnobs(Method):
     ) -> tuple["Tensor", "Tensor"]:
         """What the loss has beside the term for the class, a number in the graph, and the logits (B, C).
 
-        pixels float32 (B, 3, S, S) in 0..255, masks float32 (B, S, S) of 0 and 1, labels int64 (B,).
+        pixels float32 (B, 3, S, S) in 0..255, masks float32 (B, S, S), see `losses`, labels int64 (B,).
         """
         raise NotImplementedError
 

@@ -51,7 +51,8 @@ class _Losses(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """pixels float32 (B, 3, S, S) in 0..255, masks float32 (B, S, S) of 0 and 1, labels int64 (B,)."""
+    """pixels float32 (B, 3, S, S) in 0..255, masks float32 (B, S, S), see `losses`,
+    labels int64 (B,)."""
 
     pixels: Tensor
     masks: Tensor

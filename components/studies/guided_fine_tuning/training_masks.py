@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from components.data.columns import Data, Ids
+from components.data.mask_files import IGNORE
 from components.identity import rng
 from components.pixels.frames import framed, framed_mask
 from components.studies.guided_fine_tuning.concept_masks import (
@@ -30,13 +31,14 @@ LARGEST = 0.9  # share of the image above which a mask says nothing
 
 @dataclass(frozen=True)
 class GuidedImages:
-    """What is trained on: images uint8 (n, S, S, 3), masks bool (n, S, S), ids and labels int64 (n,); and how
-    many images were dropped for an empty mask, or for one of more than LARGEST of the image."""
+    """What is trained on: images uint8 (n, S, S, 3); masks uint8 (n, S, S), 1 inside, 0 beside and IGNORE
+    where a pixel counts nowhere; ids and labels int64 (n,); and how many images were dropped for an empty
+    mask, or for one of more than LARGEST of the pixels that count."""
 
     ids: Ids
     labels: Ids
     images: NDArray[np.uint8]
-    masks: Booleans
+    masks: NDArray[np.uint8]
     masks_empty: int
     masks_too_large: int
 
@@ -65,18 +67,20 @@ def guided_images(
         mask = np.zeros(image.shape[:2], np.uint8) if found is None else found
         if mask.shape != image.shape[:2]:
             raise ValueError(f"image {ids[row]}: mask {mask.shape} does not fit image {image.shape[:2]}")
-        square = dilated(framed_mask(mask, side, "squash") == 1, dilation)
-        if not square.any() or square.mean() > LARGEST:
+        labelled = framed_mask(mask, side, "squash")
+        counts = labelled != IGNORE
+        square = dilated(labelled == 1, dilation) & counts
+        if not square.any() or square[counts].mean() > LARGEST:
             dropped["large" if square.any() else "empty"] += 1
             continue
         rows.append(row)
         squares.append(framed(image, side, "squash"))
-        masks.append(control(square, source, seed, int(ids[row])))
+        masks.append(np.where(counts, control(square, source, seed, int(ids[row])), IGNORE).astype(np.uint8))
     return GuidedImages(
         ids[rows],
         labels[rows],
         np.stack(squares) if squares else np.zeros((0, side, side, 3), np.uint8),
-        np.stack(masks) if masks else np.zeros((0, side, side), bool),
+        np.stack(masks) if masks else np.zeros((0, side, side), np.uint8),
         dropped["empty"],
         dropped["large"],
     )
@@ -127,11 +131,11 @@ def random_box(area: int, side: int, stream: np.random.Generator) -> Booleans:
 
 def cropped(
     guided: GuidedImages, rows: NDArray[np.int64], size: int, stream: np.random.Generator | None
-) -> tuple[NDArray[np.uint8], Booleans]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Images (B, size, size, 3) and masks (B, size, size) of these rows, each pair cut at one random place
     and half of the pairs mirrored; without a stream, their middles."""
     images = np.empty((len(rows), size, size, 3), np.uint8)
-    masks = np.empty((len(rows), size, size), bool)
+    masks = np.empty((len(rows), size, size), np.uint8)
     room = guided.masks.shape[1] - size
     for place, row in enumerate(rows):
         top, left, mirror = (room // 2, room // 2, 0) if stream is None else (

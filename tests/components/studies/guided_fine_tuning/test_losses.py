@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from components.data.mask_files import IGNORE
 from components.studies.guided_fine_tuning.losses import (
     classification,
     concept_alignment,
@@ -196,3 +197,58 @@ def test_self_labels_move_nothing_where_the_network_is_certain():
     loss.backward()
     assert loss.item() == 0
     assert not logits.grad.any()
+
+
+def losses_of(maps, masks):
+    """Every loss that looks at masks, by name; the gradients are those of a linear network."""
+    weights = torch.rand(4, 3, *maps.shape[1:], generator=torch.Generator().manual_seed(1), dtype=maps.dtype)
+    inputs = maps[:, None].expand(-1, 3, -1, -1).clone().requires_grad_()
+    logits = (inputs[:, None] * weights).sum((2, 3, 4)).tanh()
+    return {
+        "by pixels": concept_alignment(maps, masks, 0.5, 1.2),
+        "by regions": concept_alignment(maps, masks, 0.5, 1.2, region_norm=True),
+        "squared": squared_alignment(maps, masks, 0.3, 2.0),
+        "right reasons": right_reasons(logits, inputs, masks),
+        "grad mask": grad_mask(logits, inputs, masks, torch.zeros(len(maps), dtype=torch.int64)),
+    }
+
+
+def test_pixels_to_ignore_are_as_if_the_image_ended_before_them():
+    """The lower rows are to ignore; beside it, maps and inputs that have only the upper ones."""
+    maps, masks = random_case()
+    ended = masks.clone()
+    ended[:, SIDE // 2 :] = IGNORE
+    found = losses_of(maps, ended)
+    weights = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1), dtype=maps.dtype)
+    upper = slice(0, SIDE // 2)
+    cut = {
+        "by pixels": concept_alignment(maps[:, upper], masks[:, upper], 0.5, 1.2),
+        "by regions": concept_alignment(maps[:, upper], masks[:, upper], 0.5, 1.2, region_norm=True),
+        "squared": squared_alignment(maps[:, upper], masks[:, upper], 0.3, 2.0),
+    }
+    for name, value in cut.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-12), name
+    inputs = maps[:, None].expand(-1, 3, -1, -1).clone().requires_grad_()
+    logits = (inputs[:, None] * weights).sum((2, 3, 4)).tanh()
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
+    beside = (gradient * (1 - masks)[:, None])[:, :, upper]
+    assert found["grad mask"].item() == pytest.approx(beside.square().mean().item(), rel=1e-12)
+
+
+def test_what_is_in_pixels_to_ignore_changes_no_loss():
+    maps, masks = random_case()
+    masks[:, 7:9] = IGNORE
+    other = maps.clone()
+    other[:, 7:9] = 0.5
+    kept = {"right reasons", "grad mask"}  # their logits read the whole input
+    for name, value in losses_of(maps, masks).items():
+        if name not in kept:
+            assert losses_of(other, masks)[name].item() == value.item(), name
+
+
+def test_a_patch_goes_by_the_pixels_that_count():
+    masks = torch.zeros(1, 4, 4)
+    masks[0, :2, :2] = torch.tensor([[1.0, IGNORE], [IGNORE, IGNORE]])
+    masks[0, :2, 2:] = torch.tensor([[1.0, 0.0], [0.0, IGNORE]])
+    masks[0, 2:, :2] = IGNORE
+    assert on_patches(masks, 2)[0].tolist() == [[1, 0], [IGNORE, 0]]

@@ -78,17 +78,32 @@ def test_a_mask_is_that_of_the_nearest_pixel_of_its_image(world):
         true = masks[image_id]
         rows, columns = (((np.arange(SIDE) + 0.5) * side / SIDE).astype(int) for side in true.shape)
         np.testing.assert_array_equal(mask, true[np.ix_(rows, columns)])
-    assert guided.masks.dtype == bool
+    assert guided.masks.dtype == np.uint8
 
 
-def test_what_a_mask_leaves_open_is_background(world, tmp_path):
-    """Pixels that the data set says to ignore, as the border of an object."""
+def test_what_a_mask_leaves_open_is_neither_inside_nor_beside(world, tmp_path):
+    """Pixels that the data set says to ignore, as the border of an object; nor does the object grow over them."""
     _, data = world
     labelled = np.zeros((40, 40), np.uint8)
     labelled[10:20], labelled[20:25] = 1, 255
     Image.fromarray(labelled).save(tmp_path / "masks/1.png")
     guided = guided_by_objects(data)
-    np.testing.assert_array_equal(guided.masks[guided.ids.tolist().index(1)], labelled == 1)
+    np.testing.assert_array_equal(guided.masks[guided.ids.tolist().index(1)], labelled)
+    grown = guided_by_objects(data, dilation=2)
+    labelled[8:10] = 1
+    np.testing.assert_array_equal(grown.masks[grown.ids.tolist().index(1)], labelled)
+
+
+def test_a_mask_that_is_all_of_what_counts_is_too_large(world, tmp_path):
+    _, data = world
+    before = guided_by_objects(data)
+    labelled = np.full((40, 40), 255, np.uint8)
+    labelled[10:20] = 1
+    Image.fromarray(labelled).save(tmp_path / "masks/1.png")
+    after = guided_by_objects(data)
+    assert 1 in before.ids
+    assert 1 not in after.ids
+    assert after.masks_too_large == before.masks_too_large + 1
 
 
 def test_an_image_and_its_mask_are_cut_and_mirrored_together():
@@ -101,7 +116,7 @@ def test_an_image_and_its_mask_are_cut_and_mirrored_together():
     for draw in range(30):
         cut, mask = cropped(guided, np.arange(20), size, rng(draw, "test"))
         np.testing.assert_array_equal(cut[..., 0] == 255, mask)
-        assert (cut.shape, mask.shape, mask.dtype) == ((20, size, size, 3), (20, size, size), bool)
+        assert (cut.shape, mask.shape, mask.dtype) == ((20, size, size, 3), (20, size, size), np.uint8)
         windows = {
             (top, left, step): masks[0][top : top + size, left : left + size][:, ::step]
             for top in range(9)
