@@ -7,6 +7,7 @@
 PYTHON ?= python3.11
 ENV ?= .venv
 BIN := $(ENV)/bin
+FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 STAMP := $(ENV)/.installed-$(shell cat requirements.txt constraints.txt | sha256sum | cut -c1-12)
 
 .PHONY: env demo test check lint bench mutants
@@ -31,10 +32,11 @@ lint: env
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(FAST)
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(FAST)
+	$(BIN)/python -m pytest -q -m slow
 
 bench: env
 	$(BIN)/python -m benchmarks

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,10 @@ def _unpacked(archive: Path, config: pytest.Config) -> Path:
             if hasattr(tarfile, "data_filter"):  # before 3.11.4 there are none; the sets are ours
                 file.extraction_filter = staticmethod(tarfile.data_filter)
             file.extractall(temporary)
-        temporary.rename(target)
+        try:
+            temporary.rename(target)
+        except OSError:  # another of the test processes was faster
+            shutil.rmtree(temporary)
     return target / archive.stem
 
 

@@ -42,14 +42,14 @@ def test_a_detector_that_finds_nothing_is_said_wherever_its_trial_is_shown(
         methods=[
             {
                 "method": "seg_mil_cbm",
-                "clip": {"checkpoint": "toybirds-clip"},
+                "clip": {"checkpoint": "datasets/toybirds/clip"},
                 "segmenter": segmenter,
                 "k_top": 2,
-                "recipe": None,
-                "backbone": {"name": "torchvision", "architecture": "resnet18", "checkpoint": None},
+                "box_threshold": 0.999,
+                "recipe": {"epochs": 1},
                 "epochs": 2,
             }
-            for segmenter in ({**blind, "box_threshold": 0.999}, {"name": "whole_image"})
+            for segmenter in (blind, {"name": "whole_image"})
         ],
     )
     printed = shell.run("grid", "run", str(spec))
