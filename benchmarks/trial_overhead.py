@@ -20,7 +20,7 @@ from grid.results.store import ResultsStore
 from grid.spec.spec import Resources, parse_spec
 from grid.stages.cluster import cluster
 from grid.stores.artifacts import ArtifactStore
-from grid.tracking import Mirror
+from grid.tracking.mirror import Mirror
 from grid.trials.launch import run_trials
 from grid.trials.recorder import Recorder
 from grid.trials.single import task_of

@@ -20,7 +20,7 @@ from grid.results.reads import warned
 from grid.spec.spec import Spec
 from grid.stores.provenance import command_line, stated_commit
 from grid.stores.world import World
-from grid.tracking import Mirror, needs_mirror
+from grid.tracking.mirror import Mirror, needs_mirror
 from grid.trials.recorder import Recorder
 
 
@@ -55,7 +55,7 @@ def run(request: Request) -> int:
         if plan.to_run:
             return _launch(request, plan, display)
         display.say("nothing to run: all trials are done")
-        if needs_mirror(world.results, spec.name):
+        if needs_mirror(world.results, spec.name, request.tracking_uri):
             with _mirror(request):
                 pass
         return SOMETHING_FAILED if _is_blind(plan, world, display) else DONE

@@ -26,9 +26,12 @@ class Base(DeclarativeBase):
 
 
 class Experiment(Base):
+    """`mlflow_place` names the experiment of MLflow that the mirror of this one is known to be whole in."""
+
     __tablename__ = "experiment"
     name: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[str]
+    mlflow_place: Mapped[str | None]
 
 
 class Launch(Base):
@@ -58,7 +61,8 @@ class Trial(Base):
     """One method on one data set with one configuration and one seed.
 
     `config_id` names the configuration without the seed; `mlflow_status` is what the mirror last
-    wrote, so a value other than `status` means that the mirror is stale.
+    wrote, so a value other than `status` means that the mirror is stale. `to_rerun`: the next launch
+    runs it again; until then it keeps its state and its numbers.
     """
 
     __tablename__ = "trial"
@@ -75,6 +79,7 @@ class Trial(Base):
     config: Mapped[str]
     config_id: Mapped[str]
     status: Mapped[str] = mapped_column(index=True)
+    to_rerun: Mapped[bool | None]
     error: Mapped[str | None]
     warning: Mapped[str | None]
     n_failed: Mapped[int | None]

@@ -1,29 +1,31 @@
-"""MLflow as a mirror of the results store: written from SQL, rebuildable from it, never read.
+"""MLflow as a mirror of the results store: written from SQL, rebuilt from it, never read.
 
 Whatever goes wrong here is said in one line and costs nothing: the trial's `mlflow_status` in SQL
-stays behind its `status`, and the next command mirrors it again.
+stays behind its `status`, and the next command mirrors it again. SQL also notes which experiment of which
+MLflow it has mirrored to (`mlflow_place`): in another one, what it lacks is mirrored again.
 """
 
-import fcntl
 import logging
-import os
 import queue
-import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import ColumnElement, make_url, or_, select, union, update
+from sqlalchemy import ColumnElement, or_, select, union, update
 
 from grid.free_text import redacted
 from grid.results.reads import rows
-from grid.results.schema import EarlierTrial, ExperimentTrial, Launch, Trial
+from grid.results.schema import EarlierTrial, Experiment, ExperimentTrial, Launch, Trial
 from grid.results.store import ResultsStore
+from grid.tracking.keys import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, escaped, key, metric_key, shortened
+from grid.tracking.place import Place, known_identity, open_place
 
 log = logging.getLogger(__name__)
 
@@ -41,30 +43,33 @@ Job = Callable[[], object]
 Table = type[Trial] | type[Launch]
 
 
-def needs_mirror(store: ResultsStore, experiment: str) -> bool:
-    """Whether MLflow is behind SQL on this experiment; looks at SQL only."""
-    return bool(_stale_trials(store, experiment) or _stale_launches(store, experiment))
+def needs_mirror(store: ResultsStore, experiment: str, tracking_uri: str) -> bool:
+    """Whether MLflow is behind SQL on this experiment, or may be: what a server has lost only MLflow can
+    tell."""
+    behind = any(_runs(store, table, experiment, _behind(table)) for table in (Launch, Trial))
+    identity = known_identity(tracking_uri, experiment)
+    return behind or identity is None or identity != _noted(store, experiment)
 
 
-def _stale_trials(store: ResultsStore, experiment: str) -> list[str]:
-    forms = [  # also what is of an earlier form by now: no run is left RUNNING when its trial has ended
-        select(table.trial_id).where(table.experiment == experiment)
-        for table in (ExperimentTrial, EarlierTrial)
-    ]
-    started = or_(Trial.status != "pending", Trial.mlflow_status.is_not(None))
-    query = select(Trial.id).where(Trial.id.in_(union(*forms)), started, _behind(Trial)).order_by(Trial.id)
+def _runs(store: ResultsStore, table: Table, experiment: str, which: ColumnElement[bool]) -> dict[Any, str]:
+    """Ids of an experiment's launches, or of its trials, with those of their runs. Also of trials of an
+    earlier form: no run is left RUNNING when its trial has ended."""
+    forms = (select(of.trial_id).where(of.experiment == experiment) for of in (ExperimentTrial, EarlierTrial))
+    ours = Launch.experiment == experiment if table is Launch else Trial.id.in_(union(*forms))
+    query = select(table.id, table.mlflow_run_id).where(ours, which).order_by(table.id)
     with store.reading() as connection:
-        return list(connection.scalars(query))
-
-
-def _stale_launches(store: ResultsStore, experiment: str) -> list[int]:
-    query = select(Launch.id).where(Launch.experiment == experiment, _behind(Launch))
-    with store.reading() as connection:
-        return list(connection.scalars(query))
+        return {row_id: run_id or "" for row_id, run_id in connection.execute(query)}
 
 
 def _behind(table: Table) -> ColumnElement[bool]:
-    return or_(table.mlflow_status.is_(None), table.mlflow_status != table.status)
+    behind = or_(table.mlflow_status.is_(None), table.mlflow_status != table.status)
+    return behind & or_(table.status != "pending", table.mlflow_status.is_not(None))
+
+
+def _noted(store: ResultsStore, experiment: str) -> str | None:
+    """The identity of the experiment of MLflow that this one was last mirrored to."""
+    with store.reading() as connection:
+        return connection.scalar(select(Experiment.mlflow_place).where(Experiment.name == experiment))
 
 
 class Mirror:
@@ -80,7 +85,7 @@ class Mirror:
         self._store = store
         self._experiment = experiment
         self._lock = threading.RLock()
-        self._connection: tuple[Any, str] | None = None
+        self._place: Place | None = None
         self._failures_in_a_row = 0
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow mirror", daemon=True)
@@ -120,7 +125,8 @@ class Mirror:
             for name in ("pictures", "files"):
                 folder = _local_folder(trial["artifacts_uri"]) / name
                 if trial["status"] == "done" and folder.is_dir():
-                    self._client.log_artifacts(run_id, str(folder), name)
+                    with _named_for_mlflow(folder) as named:
+                        self._client.log_artifacts(run_id, str(named), name)
             self._set_status(run_id, trial)
             same = (Trial.status == trial["status"], Trial.attempt == trial["attempt"])
             self._note(Trial, trial_id, *same, mlflow_status=trial["status"])
@@ -146,12 +152,26 @@ class Mirror:
             self._note(Launch, launch_id, same, mlflow_status=launch["status"])
 
     def heal(self) -> None:
-        """Mirrors whatever is stale, and ends the runs that no trial or launch stands behind."""
-        for launch_id in _stale_launches(self._store, self._experiment):
-            self._try(partial(self.mirror_launch, launch_id, {}))
-        for trial_id in _stale_trials(self._store, self._experiment):
-            self._try(partial(self.mirror_trial, trial_id))
+        """Mirrors whatever is stale or, where this is not the MLflow that was noted, missing; and ends the
+        runs that no trial or launch stands behind."""
+        identity = self._connect().identity
+        changed = identity != _noted(self._store, self._experiment)
+        launches, trials = self._to_mirror(Launch, changed), self._to_mirror(Trial, changed)
+        mirrored = [self._try(partial(self.mirror_launch, launch_id, {})) for launch_id in launches]
+        mirrored += [self._try(partial(self.mirror_trial, trial_id)) for trial_id in trials]
+        if changed and all(mirrored):
+            ours = Experiment.name == self._experiment
+            with self._store.writing() as connection:
+                connection.execute(update(Experiment).where(ours).values(mlflow_place=identity))
         self._try(self._end_lost_runs)
+
+    def _to_mirror(self, table: Table, changed: bool) -> list[Any]:
+        behind = _behind(table)
+        found = list(_runs(self._store, table, self._experiment, behind))
+        if changed:
+            others = _runs(self._store, table, self._experiment, table.mlflow_run_id.is_not(None) & ~behind)
+            found += [row_id for row_id, run_id in others.items() if not self._is_there(run_id)]
+        return found
 
     # The thread
 
@@ -160,38 +180,36 @@ class Mirror:
         while (job := self._jobs.get()) is not None:
             self._try(job)
 
-    def _try(self, job: Job) -> None:
+    def _try(self, job: Job) -> bool:
+        """Whether it was done."""
         if self._failures_in_a_row >= GIVE_UP_AFTER:
-            return
+            return False
         failures_before = self._failures_in_a_row
         try:
             job()
             if self._failures_in_a_row == failures_before:  # not so if jobs within it failed
                 self._failures_in_a_row = 0
+            return True
         except Exception as error:  # whatever MLflow raises: SQL has everything, see the module
             self._failures_in_a_row += 1
             gives_up = self._failures_in_a_row == GIVE_UP_AFTER
             reason = redacted(str(error)).strip().partition("\n")[0][:300]
             then = "no more tries now" if gives_up else "the results store is not affected"
             log.warning("MLflow: %s: %s; %s", type(error).__name__, reason, then)
+            return False
 
     # MLflow
 
     @property
     def _client(self) -> Any:
-        return self._connect()[0]
+        return self._connect().client
 
-    @property
-    def _experiment_id(self) -> str:
-        return self._connect()[1]
-
-    def _connect(self) -> tuple[Any, str]:
-        """The client and the experiment's id; on the first call the database is made, if need be."""
+    def _connect(self) -> Place:
+        """On the first call the database is made, if need be."""
         with self._lock:
-            if self._connection is None:
-                with _alone(self._uri):
-                    self._connection = _open(self._uri, self._experiment)
-            return self._connection
+            if self._place is None:
+                self._place = open_place(self._uri, self._experiment)
+            return self._place
 
     def _run_of(
         self, table: Table, row: Mapping[str, Any], ours: str, name: str, tags: Mapping[str, str]
@@ -200,12 +218,13 @@ class Mirror:
         whose id was lost in between is found by its tags (`ours`) and no second one is made."""
         if row["mlflow_run_id"] and self._is_there(row["mlflow_run_id"]):
             return str(row["mlflow_run_id"])
-        found = self._search(f"{ours} AND tags.results = '{self._store.url}'")
+        store = shortened(self._store.url, TAG_LENGTH)
+        found = [run for run in self._search(ours) if run.data.tags.get("results") == store]
         if row["mlflow_status"] != CREATING:
             self._note(table, row["id"], mlflow_status=CREATING)
         run = found[0] if found else self._client.create_run(
-            self._experiment_id, start_time=_milliseconds(row["started_at"]), tags=tags,
-            run_name=name,
+            self._connect().experiment_id, start_time=_milliseconds(row["started_at"]),
+            tags=_tag_values(tags), run_name=shortened(name, NAME_LENGTH),
         )  # fmt: skip
         self._note(table, row["id"], mlflow_run_id=run.info.run_id)
         return str(run.info.run_id)
@@ -221,13 +240,13 @@ class Mirror:
             return False
 
     def _search(self, query: str) -> Sequence[Any]:
-        found: Sequence[Any] = self._client.search_runs([self._experiment_id], query)
+        found: Sequence[Any] = self._client.search_runs([self._connect().experiment_id], query)
         return found
 
     def _log(self, run_id: str, trial: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Metric, Param
 
-        params = [Param(row["name"], row["value"]) for row in trial["params"]]
+        params = [Param(key(row["name"]), shortened(row["value"], PARAM_LENGTH)) for row in trial["params"]]
         for start in range(0, len(params), PARAMS_AT_ONCE):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
         at = _milliseconds(trial["finished_at"] or trial["started_at"])
@@ -252,9 +271,9 @@ class Mirror:
             running = {run.info.run_id: run for run in self._search("status = 'RUNNING'")}
             known = self._statuses(list(running))
             for run_id, run in running.items():
-                whose = run.data.tags.get("results", self._store.url)
+                ours = shortened(self._store.url, TAG_LENGTH)
                 status = known.get(run_id, "interrupted")
-                if whose == self._store.url and status != "running":
+                if run.data.tags.get("results", ours) == ours and status != "running":
                     self._client.set_terminated(run_id, RUN_STATUS[status])
 
     # SQL
@@ -282,33 +301,14 @@ class Mirror:
         }
 
 
-def _open(tracking_uri: str, experiment: str) -> tuple[Any, str]:
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    from mlflow import MlflowClient  # seconds to import: only where it is needed
-
-    client = MlflowClient(tracking_uri=tracking_uri)
-    known = client.get_experiment_by_name(experiment)  # makes the schema of a new database
-    if known is not None:
-        return client, str(known.experiment_id)
-    place = _artifact_location(tracking_uri)
-    return client, str(client.create_experiment(experiment, artifact_location=place))
-
-
-def metric_key(row: Mapping[str, Any]) -> str:
-    """`test/last/group_accuracy/landbird on water`; training curves lie under `curve/`."""
-    group = "" if row["group_name"] == "all" else f"/{row['group_name']}"
-    curve = "" if row["step"] is None else "curve/"
-    key = f"{curve}{row['split']}/{row['selection']}/{row['name']}{group}"
-    return re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII)
-
-
 def _tag_list(tags: Mapping[str, str]) -> list[Any]:
     from mlflow.entities import RunTag
 
-    return [RunTag(name, value) for name, value in tags.items()]
+    return [RunTag(name, value) for name, value in _tag_values(tags).items()]
+
+
+def _tag_values(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: shortened(value, TAG_LENGTH) for name, value in tags.items()}
 
 
 def _milliseconds(time: str | None) -> int | None:
@@ -321,26 +321,16 @@ def _local_folder(uri: str | None) -> Path:
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path("/dev/null/none")
 
 
-def _sqlite_file(tracking_uri: str) -> Path | None:
-    if not tracking_uri.startswith("sqlite:"):
-        return None
-    return Path(make_url(tracking_uri).database or "mlflow.db").absolute()
-
-
-def _artifact_location(tracking_uri: str) -> str | None:
-    """`mlartifacts` beside an SQLite file; a server knows its own place."""
-    file = _sqlite_file(tracking_uri)
-    return None if file is None else (file.parent / "mlartifacts").as_uri()
-
-
 @contextmanager
-def _alone(tracking_uri: str) -> Iterator[None]:
-    """Two processes that make the schema of one new SQLite file ruin it: one after the other."""
-    file = _sqlite_file(tracking_uri)
-    if file is None:
-        yield
+def _named_for_mlflow(folder: Path) -> Iterator[Path]:
+    """The folder, or where MLflow would refuse the names of some files a copy in which they are escaped."""
+    files = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
+    names = {file: "/".join(map(escaped, file.parts)) for file in files}
+    if all(str(file) == name for file, name in names.items()):
+        yield folder
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    with TemporaryDirectory() as copy:
+        for file, name in names.items():
+            (Path(copy) / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / file, Path(copy) / name)
+        yield Path(copy)
