@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import safetensors.numpy
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from analysis.tables import read
 from grid.results.store import ResultsStore
-from grid.stores.storage import Storage
+from grid.stores.evidence import LeftEvidence
 
 TRIALS = """
 SELECT t.id, t.dataset, t.method, t.config_id, t.seed, t.artifacts_uri, t.warning, s.stage_key AS segments
@@ -21,7 +20,6 @@ LEFT JOIN trial_stage s ON s.trial_id = t.id AND s.name = 'segments'
 WHERE e.experiment = :experiment AND t.status = 'done'
 """
 RESAMPLES = 10_000
-FITTED = "fitted.safetensors"
 
 
 @dataclass(frozen=True)
@@ -114,11 +112,9 @@ def _named(trials: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def explained(uri: str, trial: str, metric: str) -> Explained:
-    """What a trial kept of each image; LookupError where it kept none, or no scores of this name."""
-    try:
-        tensors = safetensors.numpy.load(Storage(uri).read(FITTED))
-    except FileNotFoundError:
-        tensors = {}
+    """What a trial kept of each image; LookupError where it kept none, or no scores of this name,
+    BrokenEvidence where they are not what it wrote."""
+    tensors = LeftEvidence(trial, uri).tensors()
     missing = {"image_ids", "top_mask", metric} - set(tensors)
     if missing:
         raise LookupError(f"trial {trial} kept no {sorted(missing)[0]} of each image")

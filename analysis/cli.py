@@ -346,8 +346,9 @@ def _store(results: str | None) -> Iterator["ResultsStore"]:
 def _refusals(*kinds: type[Exception]) -> Iterator[None]:
     """What is refused is one line, and exit status 2."""
     from grid.results.database import ResultsUnreachable
+    from grid.stores.evidence import BrokenEvidence
 
-    refused: tuple[type[Exception], ...] = (ResultsUnreachable, LookupError, *kinds)
+    refused: tuple[type[Exception], ...] = (ResultsUnreachable, LookupError, BrokenEvidence, *kinds)
     try:
         yield
     except refused as error:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis import figures, tables
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
-from grid.stores.storage import Storage
+from grid.stores.evidence import BrokenEvidence, LeftEvidence
 
 HEADER = ("question", "baseline", "expected", "cost", "source")
 METRICS = ("worst_group_accuracy", "average_accuracy")
@@ -31,9 +31,9 @@ VALUES = 12  # rows of one knob's table
 PICTURES = 8  # explanations of one method
 DRAWINGS = 5  # of those that a method draws itself
 BEST_SEED = """
-SELECT t.artifacts_uri FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
+SELECT t.id, t.artifacts_uri FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
 WHERE e.experiment = :experiment AND t.config_id = :config_id AND t.status = 'done'
-ORDER BY t.seed
+AND t.artifacts_uri IS NOT NULL ORDER BY t.seed
 """
 
 
@@ -165,31 +165,47 @@ def _ablation(method: str, parameter: str, table: pd.DataFrame) -> dict[str, Any
 
 
 def _gallery(store: ResultsStore, experiment: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The pictures of the first seed that has some; `lost`: what is left out, with the reason and what mends
+    it."""
     found = tables.read(store, BEST_SEED, experiment=experiment, config_id=row["config_id"])
-    uris = found["artifacts_uri"].dropna()
-    shown = next(filter(None, map(_pictures, uris)), [])
+    shown: list[dict[str, Any]] = []
+    lost: list[str] = []
+    for trial, uri in zip(found["id"], found["artifacts_uri"], strict=True):
+        if not shown:
+            shown = _pictures(LeftEvidence(trial, uri), lost)
     drawn, explained = ([one for one in shown if one["wide"] == wide] for wide in (True, False))
     return {
         "method": row["method"],
         "knobs": row["knobs"],
         "pictures": explained[:PICTURES],
         "drawings": drawn[:DRAWINGS],
+        "lost": lost,
     }
 
 
-def _pictures(uri: str) -> list[dict[str, Any]]:
-    """The pictures that a trial left at `uri`, as `data:` URIs with captions; none if it left none."""
-    storage = Storage(uri)
-    listed = storage.read_json("pictures.json") if storage.exists("pictures.json") else []
-    return [
-        {
-            "image": _data_uri(storage.read(one["file"])),
-            "caption": one["caption"],
-            "wide": one.get("wide", False),
-        }
-        for one in listed
-        if storage.exists(one["file"])
-    ]
+def _pictures(left: LeftEvidence, lost: list[str]) -> list[dict[str, Any]]:
+    """The pictures that a trial left, as `data:` URIs with captions; none if it left none. lost: gets a line
+    for those that are not what it wrote."""
+    shown: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    try:
+        listed = left.pictures()
+    except BrokenEvidence as error:
+        lost.append(f"its pictures are left out: {error}")
+        return []
+    for one in listed:
+        try:
+            png = left.content(one["file"])
+        except BrokenEvidence as error:
+            reasons.append(str(error))
+            continue
+        if png is None:
+            reasons.append(f"{one['file']} is gone")
+            continue
+        shown.append({"image": _data_uri(png), "caption": one["caption"], "wide": bool(one.get("wide"))})
+    if reasons:
+        lost.append(f"{len(reasons)} of {len(listed)} pictures are left out: {reasons[0]}")
+    return shown
 
 
 def _data_uri(png: bytes) -> str:

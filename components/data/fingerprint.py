@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,10 @@ from typing import Any
 from components.data.images import ImageIndex, stored_in
 from components.data.mask_files import MaskValues
 from components.identity import digest
+
+log = logging.getLogger(__name__)
+
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class FileHashes:
@@ -24,7 +30,7 @@ class FileHashes:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         known = self._known.get(str(path))
-        if known is None or known[:2] != stamp:
+        if not isinstance(known, list) or known[:2] != stamp or not _is_hash(known[2:]):
             with path.open("rb") as file:
                 known = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
             self._known[str(path)] = known
@@ -36,14 +42,23 @@ class FileHashes:
 
 
 def remembered(memory: Path) -> dict[str, Any]:
-    """What a file of memory holds. Nothing where a crash has cut it short: it is found again."""
+    """What a file of memory holds. Nothing where a crash has cut it short, and one line says so: it is found
+    again."""
     if not memory.is_file():
         return {}
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return known if isinstance(known, dict) else {}
+        if isinstance(known, dict):
+            return known
+        wrong = "not a mapping"
+    except ValueError as error:
+        wrong = str(error)
+    log.warning("%s cannot be read (%s): what it held is found again, and written anew", memory, wrong)
+    return {}
+
+
+def _is_hash(rest: list[object]) -> bool:
+    return len(rest) == 1 and isinstance(rest[0], str) and HASH.fullmatch(rest[0]) is not None
 
 
 def remember(memory: Path, known: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from grid.stores.world import World
 
 KEPT = "what had finished is in the artifact store: the same command records it, and goes on"
+RESTORE = "put a copy of it back, or `sqlite3 FILE .recover` what is left of it"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -265,7 +266,7 @@ def main() -> None:
 
 def _refusal(error: Exception) -> tuple[str, int] | None:
     """The one line and the exit status with which a command ends; None for a defect."""
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError, OperationalError
 
     from components.data.card import CardError
     from components.data.images import DataError
@@ -274,14 +275,18 @@ def _refusal(error: Exception) -> tuple[str, int] | None:
     from grid.results.store import IdentityClash
     from grid.spec.spec import SpecError
     from grid.stores.artifacts import BrokenArtifact
+    from grid.stores.evidence import BrokenEvidence
     from grid.stores.home import HomeError
     from grid.stores.storage import StorageError
 
     given = CardError, DataError, MissingWeights, Refused, SpecError
-    places = BrokenArtifact, HomeError, IdentityClash, ResultsUnreachable, StorageError
+    places = BrokenArtifact, BrokenEvidence, HomeError, IdentityClash, ResultsUnreachable, StorageError
     if isinstance(error, (*given, *places, LookupError)):
         return f"refused: {' '.join(str(error).split())}", REFUSED
     if isinstance(error, OperationalError):
         lost = str(error.orig).splitlines()[0]
         return f"the results store was lost: {lost}; {KEPT}", SOMETHING_FAILED
+    if type(error) is DatabaseError:  # its kinds are defects of a statement
+        broken = redacted(str(error.orig)).splitlines()[0]
+        return f"the results store cannot be read: {broken}; {RESTORE}", SOMETHING_FAILED
     return None

@@ -88,7 +88,10 @@ def weights_check(names: Names = None, spec: OfSpec = None) -> None:
     for name in wanted:
         wrong, path = check(name), here(name)
         problems += bool(wrong)
+        if wrong:
+            typer.echo(f"WRONG   {wrong}")
+            continue
         sure = "as published or recorded" if path and expected_sums(name, path) else "nothing to compare with"
-        typer.echo(f"WRONG   {wrong}" if wrong else f"ok      {name}: {sure}")
+        typer.echo(f"ok      {name}: {sure}")
     typer.echo(f"{len(wanted)} checked, {problems} wrong or missing")
     sys.exit(SOMETHING_FAILED if problems else 0)

@@ -1,6 +1,7 @@
 """The table of weights, and whether the files that are here are the ones that were published or fetched."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -70,12 +71,15 @@ def record_of(path: Path) -> Path:
 
 
 def recorded_sums(path: Path) -> dict[Path, str]:
-    """The sums that were recorded when the weights at `path` were fetched; none if they were not."""
+    """The sums that were recorded when the weights at `path` were fetched; none if they were not. ValueError
+    if the record was cut short or edited."""
     record = record_of(path)
     if not record.is_file():
         return {}
-    pairs = (line.split("  ", 1) for line in record.read_text(encoding="utf-8").splitlines() if line)
-    return {path.parent / file: value for value, file in pairs}
+    lines = [line for line in record.read_text(encoding="utf-8").splitlines() if line]
+    if not all(re.match(r"[0-9a-f]{64}  .", line) for line in lines):
+        raise ValueError(f"{record} is no list of sha256 sums")
+    return {path.parent / line[66:]: line[:64] for line in lines}
 
 
 def expected_sums(name: str, path: Path) -> dict[Path, str]:
@@ -87,8 +91,12 @@ def expected_sums(name: str, path: Path) -> dict[Path, str]:
 def problem(name: str, path: Path, found: Mapping[Path, str]) -> str:
     """What is wrong with the weights at `path` whose files hash to `found`, and the command that gets them
     anew; empty if nothing is."""
-    for file, should in expected_sums(name, path).items():
-        remedy = f"{FETCH} {name} --again"
+    remedy = f"{FETCH} {name} --again"
+    try:
+        expected = expected_sums(name, path)
+    except ValueError as error:
+        return f"weights {name!r}: {error}; {remedy}"
+    for file, should in expected.items():
         if file not in found:
             return f"weights {name!r}: incomplete: no {file}; {remedy}"
         if not found[file].startswith(should):

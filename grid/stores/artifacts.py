@@ -6,6 +6,7 @@ What is read is compared with the manifest: an artifact that lost something stop
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -22,12 +23,15 @@ from components.data.columns import ERROR, IMAGE_ID, Column
 from components.identity import digest
 from grid.stores.storage import Storage
 
+log = logging.getLogger(__name__)
+
 FOLDER = "stages"
 PART, FAILED = "part", "failed"
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 PROGRESS = "progress.json"
 USED = "used"
+NEEDED = ("sort", "images")  # of every manifest
 
 MENDS = "`python -m grid run SPEC --recompute` computes again what is missing"
 UNREADABLE = OSError, pa.ArrowInvalid, safetensors.SafetensorError
@@ -66,6 +70,8 @@ class ArtifactStore:
             raise BrokenArtifact(f"artifact {key}: {MANIFEST}: {error}; {MENDS}") from error
         if not isinstance(manifest, dict):
             raise BrokenArtifact(f"artifact {key}: {MANIFEST} is no mapping; {MENDS}")
+        if lost := [name for name in NEEDED if name not in manifest]:
+            raise BrokenArtifact(f"artifact {key}: {MANIFEST} has no {', '.join(lost)}; {MENDS}")
         return manifest
 
     def warnings(self, key: str) -> list[str]:
@@ -123,7 +129,8 @@ class ArtifactStore:
             self.storage.write_table(self.name(key, f"{PART}-{name}.parquet"), rows)
 
     def stored_ids(self, key: str) -> NDArray[np.int64]:
-        """Sorted ids of all images that are dealt with so far, failed ones too."""
+        """Sorted ids of all images that are dealt with so far, failed ones too. BrokenArtifact if a part
+        cannot be read."""
         ids = [self._read(key, sort, [IMAGE_ID])[IMAGE_ID].to_numpy() for sort in (PART, FAILED)]
         return np.sort(np.concatenate(ids)).astype(np.int64)
 
@@ -155,9 +162,13 @@ class ArtifactStore:
         self.storage.write_json(self.name(key, PROGRESS), progress)
 
     def progress(self, key: str) -> dict[str, Any] | None:
-        """What was last written of it; None at the start."""
+        """What was last written of it; None at the start, and where that cannot be read: it is only shown."""
         name = self.name(key, PROGRESS)
-        return dict(self.storage.read_json(name)) if self.storage.exists(name) else None
+        try:
+            progress = self.storage.read_json(name) if self.storage.exists(name) else None
+        except (OSError, ValueError):
+            return None
+        return progress if isinstance(progress, dict) else None
 
     def forget_failures(self, key: str) -> None:
         """Forgets the failed images, so that the next run tries them again."""
@@ -177,20 +188,31 @@ class ArtifactStore:
         self.storage.write(self.name(key, USED), datetime.now(UTC).isoformat().encode())
 
     def last_used(self, key: str) -> datetime | None:
-        """When it was last used; None if that was never noted."""
+        """When it was last used; None if that was never noted. Where the note cannot be read it is the time
+        at which it was written, and one line says so."""
         name = self.name(key, USED)
-        return datetime.fromisoformat(self.storage.read(name).decode()) if self.storage.exists(name) else None
+        if not self.storage.exists(name):
+            return None
+        try:
+            return datetime.fromisoformat(self.storage.read(name).decode()).astimezone(UTC)
+        except ValueError:
+            log.warning("artifact %s: %s cannot be read: the time of the file is taken", key, USED)
+        written: datetime = self.storage.filesystem.get_file_info(self.storage.path(name)).mtime
+        return written.astimezone(UTC)
 
     def delete(self, key: str) -> None:
         """Removes the artifact."""
         self.storage.delete_folder(f"{FOLDER}/{key}")
 
     def problems(self, key: str) -> Iterator[str]:
-        """What is wrong with a finished artifact: lost parts, rows that do not add up, unreadable files. Of
-        tensors the header is read, and compared with the file's size."""
+        """What is wrong with an artifact: unreadable files; of a finished one also lost parts, and rows that
+        do not add up. Of tensors the header is read, and compared with the file's size. Nothing of one that
+        is not there."""
         try:
-            manifest = self.manifest(key)
-            if manifest["sort"] != "tensors":
+            manifest = self.manifest(key) if self.has(key) else None
+            if manifest is None:
+                self.stored_ids(key)
+            elif manifest["sort"] != "tensors":
                 self.column(key)
             elif wrong := self._cut_short(key):
                 raise self._broken(key, manifest, wrong)
@@ -213,8 +235,9 @@ class ArtifactStore:
     def withdraw(self, key: str) -> None:
         """Makes a broken artifact unfinished, so that the next run computes it again: what can be read of a
         column stays, unless there is more of it than was written."""
+        finished = self.has(key)
         try:
-            manifest = self.manifest(key)
+            manifest = self.manifest(key) if finished else {}
         except BrokenArtifact:
             manifest = {"sort": None}
         for path in [*self._files(key, PART), *self._files(key, FAILED)]:
@@ -222,6 +245,8 @@ class ArtifactStore:
                 pq.read_table(path, columns=[IMAGE_ID], filesystem=self.storage.filesystem)
             except UNREADABLE:
                 self.storage.filesystem.delete_file(path)
+        if not finished:
+            return
         ids = self.stored_ids(key)
         if manifest["sort"] == "column" and len(np.unique(ids)) == len(ids) <= manifest["images"]:
             self.storage.delete_file(self.name(key, MANIFEST))
@@ -236,5 +261,8 @@ class ArtifactStore:
         files = self._files(key, sort)
         if not files:
             return pa.table({name: pa.array([], pa.int64()) for name in fields})
-        dataset = pads.dataset(files, filesystem=self.storage.filesystem, format="parquet")
-        return dataset.to_table(columns=fields)
+        try:
+            dataset = pads.dataset(files, filesystem=self.storage.filesystem, format="parquet")
+            return dataset.to_table(columns=fields)
+        except UNREADABLE as error:
+            raise BrokenArtifact(f"artifact {key}: {' '.join(str(error).split())}; {MENDS}") from error

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import yaml
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from grid.progress import Display
 from grid.refused import Refused
 from grid.spec.space import build
 from grid.spec.spec import SpecError, parse_spec
-from grid.stores.storage import Storage
+from grid.stores.evidence import LeftEvidence
 from grid.stores.world import World
 
 Tensors = dict[str, NDArray[Any]]
@@ -46,7 +45,8 @@ def open_finished(world: World, id_or_prefix: str) -> FinishedTrial:
     """The trial of this id, or the beginning of one.
 
     Raises LookupError if there is not exactly one; Refused if it is not done, was made by another version of
-    its method, its data set is not as it was, or a stage's artifact is gone.
+    its method, its data set is not as it was, or a stage's artifact is gone; BrokenArtifact and
+    BrokenEvidence.
     """
     found = world.results.trial(id_or_prefix)
     trial_id = found["id"]
@@ -64,12 +64,13 @@ def open_finished(world: World, id_or_prefix: str) -> FinishedTrial:
     if missing:
         again = ", ".join(found["experiments"])
         raise Refused(f"trial {trial_id}: no artifact of {', '.join(missing)} any more; run {again} again")
+    left = LeftEvidence(trial_id, found["artifacts_uri"])
     return FinishedTrial(
         id=trial_id,
         method_name=found["method"],
         method=method,
         seed=found["seed"],
-        fitted=_fitted(Storage(found["artifacts_uri"])),
+        fitted=Fitted(left.tensors(), left.facts()),
         data=_data(world, found, stages, method.TRAINING_COLUMNS),
         stages=stages,
     )
@@ -113,13 +114,6 @@ def _dataset(world: World, found: dict[str, Any]) -> Dataset:
                 return dataset
             missing = dataset.missing or "its content has changed since"
     raise Refused(f"trial {found['id']}: data set {found['dataset']}: {missing}")
-
-
-def _fitted(storage: Storage) -> Fitted:
-    tensors: Tensors = {}
-    if storage.exists("fitted.safetensors"):
-        tensors = dict(safetensors.numpy.load(storage.read("fitted.safetensors")))
-    return Fitted(tensors, storage.read_json("facts.json"))
 
 
 def row_of(data: Data, image_id: int) -> int:

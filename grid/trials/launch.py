@@ -14,9 +14,10 @@ from grid.planning.proposals import Proposals
 from grid.progress import Display, Task
 from grid.spec.spec import MethodResources
 from grid.stores.artifacts import ArtifactStore
+from grid.stores.evidence import MANIFEST, BrokenEvidence
 from grid.trials.recorder import Recorder
 from grid.trials.single import task_of, use_threads
-from grid.trials.trial import MANIFEST, TrialTask, run_trial, trial_folder
+from grid.trials.trial import TrialTask, finished_report, run_trial
 
 TRIALS_PER_TUNER = 1000  # Tune's memory and state grow with every trial that it knows
 ERROR_LINES = 12
@@ -85,11 +86,20 @@ class Ended(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """One of our trials has ended in its worker."""
-        if "manifest" in result:
-            self._recorder.finish(self._store.storage.read_json(result["manifest"]))
+        if "finished_trial" in result:
+            self._finished(result["finished_trial"], result["attempt"])
         elif "failure" in result:
             self._recorder.fail(result["failed_trial"], result["failure"])
         self._on_change()
+
+    def _finished(self, trial_id: str, attempt: int) -> None:
+        try:
+            report = finished_report(self._store, trial_id, attempt)
+        except BrokenEvidence as error:
+            return self._recorder.fail(trial_id, str(error))
+        if report is None:
+            return self._recorder.fail(trial_id, f"trial {trial_id}: its {MANIFEST} is gone")
+        return self._recorder.finish(report)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the feed."""
@@ -116,7 +126,7 @@ def run_tasks(
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
             tune.report({"failed_trial": task.id, "failure": "\n".join(lines)})
             continue
-        tune.report({"manifest": f"{trial_folder(task.id, task.attempt)}/{MANIFEST}"})
+        tune.report({"finished_trial": task.id, "attempt": task.attempt})
 
 
 def run_trials(

@@ -1,5 +1,6 @@
 """The one writer: claims trials, and sets them done or failed in the results store, then in the mirror."""
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -7,7 +8,10 @@ from grid.results import history
 from grid.results.report import warning_of
 from grid.results.store import ResultsStore
 from grid.stores.artifacts import ArtifactStore
+from grid.stores.evidence import BrokenEvidence
 from grid.trials.trial import finished_report
+
+log = logging.getLogger(__name__)
 
 Submit = Callable[[str], None]
 
@@ -60,12 +64,17 @@ class Recorder:
         self.running.clear()
 
     def recover(self, trial_ids: Iterable[str]) -> set[str]:
-        """Records the trials that had written their report before their driver died; returns them."""
+        """Records the trials that had written their report before their driver died; returns them. Those
+        whose report cannot be read run again, and one line says so."""
         recovered = set()
         with self._results.reading() as connection:
             attempts = history.attempts(connection, trial_ids)
         for trial_id, attempt in attempts.items():
-            report = finished_report(self._store, trial_id, attempt)
+            try:
+                report = finished_report(self._store, trial_id, attempt)
+            except BrokenEvidence as error:
+                log.warning("%s; it runs again", error.wrong)
+                continue
             if report is None or (attempt_now := self.claim(trial_id)) is None:
                 continue
             self.finish({**report, "attempt": attempt_now})

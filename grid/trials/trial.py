@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import safetensors.numpy
 from PIL import Image
 
 from components.data.columns import Column, Data
@@ -23,10 +22,19 @@ from components.identity import rng
 from components.method import Explanation, Fitted, Method, Metric, Picture
 from grid.inputs.datasets import Dataset, open_data
 from grid.stores.artifacts import ArtifactStore
+from grid.stores.evidence import (
+    FACTS,
+    FITTED,
+    MANIFEST,
+    PICTURES,
+    SUMS,
+    Evidence,
+    LeftEvidence,
+    as_safetensors,
+)
 from grid.stores.provenance import provenance
 
 FOLDER = "trials"
-MANIFEST = "manifest.json"
 PICTURES_PER_GROUP = 2
 MASKS_NAMED = 100  # of those that a trial left out, in its manifest
 
@@ -63,11 +71,14 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
     metrics = task.method.evaluate(fitted, data)
     test = data.split("test")
     folder = trial_folder(task.id, task.attempt)
-    _write_fitted(store, folder, fitted)
+    evidence = Evidence(store.storage, folder)
+    if fitted.tensors:
+        evidence.write(FITTED, as_safetensors(fitted.tensors))
+    evidence.write_json(FACTS, fitted.facts)
     _write_predictions(store, folder, task.method, fitted, data)
     files = task.method.files(fitted, data)
     for name, text in files.items():
-        store.storage.write(f"{folder}/files/{name}", text.encode())
+        evidence.write(f"files/{name}", text.encode())
     manifest = {
         "trial": task.id,
         "attempt": task.attempt,
@@ -76,11 +87,12 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
         "warnings": _warnings(task, metrics, store),
         "n_failed": int(data.failed(test.ids).sum()),
         "on_failed": task.on_failed,
-        "pictures": _write_pictures(store, folder, task.method, fitted, data),
+        "pictures": _write_pictures(evidence, task.method, fitted, data),
         "files": [f"files/{name}" for name in files],
         "seconds": time.time() - start,
         "provenance": provenance(device),
         "uri": store.storage.child(folder),
+        SUMS: evidence.sums,
     }
     store.storage.write_json(f"{folder}/{MANIFEST}", manifest)
     return manifest
@@ -125,13 +137,6 @@ def _plain(metric: Metric) -> dict[str, Any]:
     return {**asdict(metric), "value": value if math.isfinite(value) else str(value)}
 
 
-def _write_fitted(store: ArtifactStore, folder: str, fitted: Fitted) -> None:
-    if fitted.tensors:
-        tensors = {name: np.ascontiguousarray(value) for name, value in fitted.tensors.items()}
-        store.storage.write(f"{folder}/fitted.safetensors", safetensors.numpy.save(tensors))
-    store.storage.write_json(f"{folder}/facts.json", fitted.facts)
-
-
 def _write_predictions(store: ArtifactStore, folder: str, method: Method, fitted: Fitted, data: Data) -> None:
     """The test split's predictions, one row per image; -1 where it failed."""
     test = data.split("test")
@@ -145,9 +150,7 @@ def _write_predictions(store: ArtifactStore, folder: str, method: Method, fitted
     store.storage.write_table(f"{folder}/predictions.parquet", pa.table(columns))
 
 
-def _write_pictures(
-    store: ArtifactStore, folder: str, method: Method, fitted: Fitted, data: Data
-) -> list[str]:
+def _write_pictures(evidence: Evidence, method: Method, fitted: Fitted, data: Data) -> list[str]:
     """Explanations of a few test images of each group, the same images in every trial on the data set; then
     what the method draws itself, which is wide."""
     shown = _shown(data)
@@ -155,7 +158,7 @@ def _write_pictures(
 
     def write(picture: Picture, wide: bool) -> None:
         file = f"pictures/{picture.name}.png"
-        store.storage.write(f"{folder}/{file}", _png(picture.pixels))
+        evidence.write(file, _png(picture.pixels))
         listed.append({"file": file, "caption": picture.caption, "wide": wide})
 
     for explanation in method.explain(fitted, data, shown):
@@ -165,7 +168,7 @@ def _write_pictures(
     for picture in method.pictures(fitted, data, shown):
         write(picture, wide=True)
     if listed:
-        store.storage.write_json(f"{folder}/pictures.json", listed)
+        evidence.write_json(PICTURES, listed)
     return [str(one["file"]) for one in listed]
 
 
@@ -194,8 +197,8 @@ def _png(picture: np.ndarray[Any, Any]) -> bytes:
 
 
 def finished_report(store: ArtifactStore, trial_id: str, attempt: int) -> dict[str, Any] | None:
-    """The report of an attempt that got to its end but not into the results store; else None."""
-    name = f"{trial_folder(trial_id, attempt)}/{MANIFEST}"
-    if attempt < 1 or not store.storage.exists(name):
+    """The report of an attempt that got to its end but not into the results store; else None. BrokenEvidence
+    if it cannot be read."""
+    if attempt < 1:
         return None
-    return dict(store.storage.read_json(name))
+    return LeftEvidence(trial_id, store.storage.child(trial_folder(trial_id, attempt))).report()

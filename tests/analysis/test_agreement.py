@@ -114,3 +114,14 @@ def test_the_command_prints_the_table_for_people_and_programs(store, tmp_path):
     assert f"{row['difference']:+.3f}" in shown
     refused = CliRunner().invoke(app, ["agreement", "explained", "lime", "nobody", *results])
     assert refused.exit_code == 2
+
+
+def test_scores_of_images_that_were_cut_short_are_named(store, tmp_path):
+    file = tmp_path / "eac" / "fitted.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    arguments = ["agreement", "explained", "lime", "eac", "--results", f"sqlite:///{tmp_path}/results.db"]
+    done = CliRunner().invoke(app, [*arguments, "--metric", "score"])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert "trial eac: fitted.safetensors cannot be read" in line
+    assert "python -m grid rerun eac" in line

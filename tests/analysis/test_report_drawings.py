@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from analysis.report import write_report
@@ -26,3 +27,18 @@ def test_drawings_follow_explanations_and_a_lost_picture_is_left_out(tmp_path: P
     assert page.index("image 7: a crest") < page.index("global rules: 3 of 4 weights")
     assert page.count('<figure class="drawing">') == 1
     assert "a file that is gone" not in page
+    assert page.count("1 of 3 pictures are left out: pictures/8.png is gone") == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '[{"file": "pictures/7.png"}]', "[1]"])
+def test_a_list_of_pictures_that_was_cut_short_is_named_and_the_next_seeds_are_shown(
+    tmp_path: Path, content: str
+) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    fill(store, tmp_path)
+    (tmp_path / "salf_cbm-10-0" / "pictures.json").write_text(content)
+    write_report(store, "small", tmp_path / "small.html")
+    page = (tmp_path / "small.html").read_text()
+    assert page.count("its pictures are left out: trial salf_cbm-10-0: pictures.json") == 1
+    assert "python -m grid rerun salf_cbm-10-0" in page
+    assert page.count("image 7: a crest") == 4, "two methods, each with a caption and what is said of it"

@@ -23,4 +23,4 @@ def test_a_trial_that_diverges_is_reported_with_its_step_and_the_next_one_runs(
     bad, good = reports
     assert bad["failed_trial"] == "bad"
     assert bad["failure"].splitlines()[-1] == "FloatingPointError: loss is nan at step 3"
-    assert good == {"manifest": "trials/good/1/manifest.json"}
+    assert good == {"finished_trial": "good", "attempt": 1}

@@ -89,9 +89,9 @@ class World:
                 if isinstance(value, str):
                     ended.on_trial_result(0, [], trial, {"failed_trial": task.id, "failure": value})
                 else:
-                    report = self.report(task.id, task.attempt, value)
-                    name = report["uri"].removeprefix(self.store.storage.child(""))
-                    ended.on_trial_result(0, [], trial, {"manifest": f"{name}/manifest.json"})
+                    self.report(task.id, task.attempt, value)
+                    finished = {"finished_trial": task.id, "attempt": task.attempt}
+                    ended.on_trial_result(0, [], trial, finished)
             feed.on_trial_complete(str(number))
         return recorder
 
@@ -149,6 +149,42 @@ def test_a_driver_that_dies_leaves_its_trial_to_the_next(tmp_path: Path) -> None
     assert recovered == {third}, "a report that was written is recorded, not computed again"
     assert world.statuses(plan) == ["done", "done", "done", "pending"]
     assert world.results.trial(third)["metrics"][0]["value"] == 0.9
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", "{}"])
+def test_a_report_that_a_crash_cut_short_is_named_and_its_trial_runs_again(
+    left: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path, **GRID)
+    plan = world.plan()
+    world.enter(plan.trials)
+    first = plan.trials[0].id
+    attempt = world.recorder().claim(first)
+    assert attempt == 1
+    world.report(first, attempt, 0.9)
+    world.store.storage.write(f"trials/{first}/1/manifest.json", left.encode())
+    world.results.interrupt([first])
+    assert world.recorder().recover([first]) == set()
+    (line,) = caplog.messages
+    assert f"trial {first}: manifest.json" in line
+    assert line.endswith("; it runs again")
+    world.execute(world.plan(), Rest([plan.trials[0]]), lambda task: 0.5)
+    assert world.results.trial(first)["metrics"][0]["value"] == 0.5
+
+
+def test_a_report_that_is_cut_short_when_its_worker_says_that_it_is_done_fails_its_trial(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, **GRID)
+    plan = world.plan()
+    world.enter(plan.trials)
+    recorder = world.recorder()
+    first = plan.trials[0].id
+    assert recorder.claim(first) == 1
+    world.store.storage.write(f"trials/{first}/1/manifest.json", b"{")
+    ended = Ended(recorder, world.store, lambda: None)
+    ended.on_trial_result(0, [], None, {"finished_trial": first, "attempt": 1})
+    assert "manifest.json cannot be read" in world.results.trial(first)["error"]
 
 
 def test_two_launches_share_the_trials_and_run_none_twice(tmp_path: Path) -> None:

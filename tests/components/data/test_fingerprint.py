@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -109,6 +110,30 @@ def test_what_was_hashed_before_an_interruption_is_not_read_again(root, tmp_path
         fingerprint(index, FileHashes(tmp_path / "memory.json"), interrupted)
     monkeypatch.setattr("hashlib.file_digest", lambda *a: pytest.fail("a file was read again"))
     assert fingerprint(index, FileHashes(tmp_path / "memory.json")) == whole
+
+
+@pytest.mark.parametrize("content", ["", '{"a": [1', "[]", "\0"])
+def test_a_memory_that_was_cut_short_is_made_anew_and_named(root, tmp_path, of, caplog, content):
+    before = of(root)
+    memory = tmp_path / "memory.json"
+    whole = memory.read_text()
+    memory.write_text(content)
+    assert of(root) == before
+    (line,) = caplog.messages
+    assert f"{memory} cannot be read" in line
+    assert memory.read_text() == whole
+
+
+@pytest.mark.parametrize("entry", [None, 1, "text", [], [1], {"a": 1}, "of the file", "no hash"])
+def test_an_entry_of_the_memory_that_is_no_hash_is_not_taken_for_one(root, tmp_path, of, entry):
+    before = of(root)
+    memory = tmp_path / "memory.json"
+    known = json.loads(memory.read_text())
+    others = {"of the file": lambda stamp: stamp, "no hash": lambda stamp: [*stamp, "0" * 63]}
+    for path, told in known.items():
+        known[path] = others[entry](told[:2]) if entry in ("of the file", "no hash") else entry
+    memory.write_text(json.dumps(known))
+    assert of(root) == before
 
 
 def test_what_the_card_says_of_masks_changes_it_where_it_changes_a_mask(root, tmp_path):

@@ -209,6 +209,24 @@ def test_a_data_set_that_has_changed_is_refused(finished: Finished, birds: Path)
         metadata.write_bytes(original)
 
 
+@pytest.mark.parametrize("file", ["facts.json", "fitted.safetensors", "manifest.json"])
+def test_what_a_trial_left_and_a_crash_cut_short_is_named(
+    finished: Finished, explain: Callable[..., tuple[int, str]], salf: FinishedTrial, file: str
+) -> None:
+    uri = finished.world.results.trial(salf.id)["artifacts_uri"]
+    path = Path(uri.removeprefix("file://")) / file
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: len(whole) // 2])
+        status, said = explain("salf_cbm", "--image", str(first_test_image(salf)))
+    finally:
+        path.write_bytes(whole)
+    assert status == 2
+    assert len(said.splitlines()) == 1
+    assert f"trial {salf.id}: {file}" in said
+    assert f"python -m grid rerun {salf.id}" in said
+
+
 def test_a_trial_leaves_its_rules_and_pictures(finished: Finished) -> None:
     world, ids = finished.world, finished.ids
     storage = Storage(world.results.trial(ids["salf_cbm"])["artifacts_uri"])

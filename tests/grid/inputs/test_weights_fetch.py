@@ -185,6 +185,12 @@ def test_a_repository_of_the_hub_without_its_pickles(
     status, out, _ = grid("weights", "check")
     assert status == 0
     assert "someone/detector: as published or recorded" in out
+    record = here.with_name("detector.sha256")
+    record.write_text(record.read_text()[:40])
+    status, out, _ = grid("weights", "check")
+    assert status == 1
+    assert f"WRONG   weights 'someone/detector': {record} is no list of sha256 sums; " in out
+    assert "python -m grid weights fetch someone/detector --again" in out
 
 
 def test_a_folder_goes_on_with_the_files_that_are_missing(

@@ -1,6 +1,7 @@
 """An artifact that lost something stops its readers with its name, and can be computed again."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from components.data.columns import ERROR, IMAGE_ID
-from grid.commands.artifact_care import held
+from grid.commands.artifact_care import held, removable
 from grid.stores.artifacts import ArtifactStore, BrokenArtifact
 
 KEY = "a" * 12
@@ -86,3 +87,45 @@ def test_tensors_that_lost_something_are_named_and_never_read(
     assert problem.startswith("artifact t (clip_images of toybirds): ")
     store.withdraw("t")
     assert store.artifact_keys() == [KEY]
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"sort": "column"}', b'{"images": 5}'])
+def test_a_manifest_that_lost_a_fact_is_broken(store: ArtifactStore, content: bytes) -> None:
+    store.storage.write(store.name(KEY, "manifest.json"), content)
+    (problem,) = store.problems(KEY)
+    assert "manifest.json has no" in problem
+    assert "--recompute" in problem
+
+
+def test_a_part_of_an_unfinished_artifact_that_was_cut_short_is_named_and_can_be_dropped(
+    store: ArtifactStore,
+) -> None:
+    store.storage.delete_file(store.name(KEY, "manifest.json"))
+    assert list(store.problems(KEY)) == []
+    cut(files(store, KEY, "part-*")[-1])
+    (problem,) = store.problems(KEY)
+    assert f"artifact {KEY}" in problem
+    assert "--recompute" in problem
+    store.withdraw(KEY)
+    assert list(store.problems(KEY)) == []
+    assert 0 < len(store.stored_ids(KEY)) < 5
+    assert list(store.problems("not there")) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+def test_progress_that_cannot_be_read_is_no_progress(store: ArtifactStore, content: bytes) -> None:
+    store.storage.write(store.name("t", "progress.json"), content)
+    assert store.progress("t") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"yesterday", b"\xff"])
+def test_a_time_of_use_that_cannot_be_read_is_that_of_its_file(
+    store: ArtifactStore, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.storage.write(store.name(KEY, "used"), content)
+    used = store.last_used(KEY)
+    assert used is not None
+    assert datetime.now(UTC) - used < timedelta(minutes=1)
+    (line,) = caplog.messages
+    assert f"artifact {KEY}: used cannot be read" in line
+    assert [one.key for one in removable(held(store, set()), 1.0)] == ["t"]
