@@ -27,13 +27,15 @@ from grid.trials.recorder import Recorder
 @dataclass(frozen=True)
 class Request:
     """What a user asks for: a spec, where its world is, and the cluster's address (None: this machine).
-    recompute: whether stages whose artifacts are broken are computed again, or refused."""
+    recompute: whether stages whose artifacts are broken are computed again, or refused. rerun: whether trials
+    that are done run again."""
 
     spec: Spec
     world: World
     address: str | None
     tracking_uri: str
     recompute: bool = False
+    rerun: bool = False
 
 
 def run(request: Request) -> int:
@@ -44,6 +46,10 @@ def run(request: Request) -> int:
     spec, world = request.spec, request.world
     with Display() as display:
         plan = _resolved_plan(spec, world, display)
+        if request.rerun:
+            for trial in plan.asked:
+                world.results.reopen(trial.id)
+            plan = plan_of(spec, plan.datasets, world)
         if recomputed(plan, world, request.recompute, display):
             plan = plan_of(spec, plan.datasets, world)
         world.results.heal()
@@ -82,14 +88,12 @@ def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
 def recomputed(plan: Plan, world: World, recompute: bool, display: Display) -> bool:
     """Makes the broken artifacts that trials would read unfinished; whether there are any. Refused, unless
     these stages are to be computed again."""
-    read = {key for trial in plan.to_run for key in trial.closure} & plan.cached
-    broken = {key: problem for key in sorted(read) for problem in world.store.problems(key)}
-    if broken and not recompute:
-        raise Refused("; ".join(problem for problem in broken.values()))
-    for key, problem in broken.items():
+    if plan.broken and not recompute:
+        raise Refused("; ".join(plan.broken.values()))
+    for key, problem in plan.broken.items():
         display.say(f"computed again: {problem.rpartition('; ')[0]}")
         world.store.withdraw(key)
-    return bool(broken)
+    return bool(plan.broken)
 
 
 def _launch(request: Request, plan: Plan, display: Display) -> int:

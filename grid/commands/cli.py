@@ -97,10 +97,7 @@ def run_command(
     overrides = [*(set_ or ()), *([f"on_failed={on_failed}"] if on_failed else [])]
     loaded = load_spec(spec, tuple(overrides))
     world = open_world(results, storage)
-    if rerun:
-        for trial in _plan(loaded, world).trials:
-            world.results.reopen(trial.id)
-    status = run(Request(loaded, world, address, tracking_uri(), recompute))
+    status = run(Request(loaded, world, address, tracking_uri(), recompute, rerun))
     if status == 0:
         typer.echo(f"results: python -m analysis report {loaded.name}")
         typer.echo(f"MLflow UI: mlflow ui --backend-store-uri {tracking_uri()}")
@@ -182,6 +179,8 @@ def status_command(experiment: str, results: Results = None, as_json: AsJson = F
         typer.echo(f"failed {trial_id[:10]}: {(error or '').splitlines()[-1]}")
     for trial_id, names in summary["no_number"].items():
         typer.echo(f"not a number {trial_id[:10]}: {', '.join(names)}")
+    for trial_id in summary["to_rerun"]:
+        typer.echo(f"to run again {trial_id[:10]}: its numbers stay until then")
     for line in warned(summary["warnings"].values()):
         typer.echo(line)
     for stage in summary["stages"]:
@@ -212,14 +211,14 @@ def show_command(trial: str, results: Results = None, as_json: AsJson = False) -
 
 @app.command("rerun")
 def rerun_command(trial: str, results: Results = None) -> None:
-    """Sets a trial pending again; the next run of an experiment that has it computes it anew."""
+    """The next run of an experiment that has the trial computes it anew; until then its numbers stay."""
     store = _results(results)
     found = store.trial(trial)
     if not store.reopen(found["id"]):
         raise Refused(f"trial {found['id']} is running")
     asking = [name for name in found["experiments"] if name not in found["experiments_earlier"]]
     then = f"run {', '.join(asking)} again" if asking else "but the present spec of no experiment asks for it"
-    typer.echo(f"trial {found['id']} is pending; {then}")
+    typer.echo(f"trial {found['id']} is to run again, its numbers stay until then; {then}")
 
 
 @app.command("trial")

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -101,7 +101,8 @@ class Plan:
     results store knows; rates: seconds per image (per run of a tensor stage) by stage kind, as measured
     before; entered: ids of the trials that any form of the experiment asked for; recalled: with Optuna, the
     configurations among them that the present spec could propose, the oldest first, as many as its budget
-    pays for, and groups: the trials that it asks for of each.
+    pays for, and groups: the trials that it asks for of each. broken: what is wrong with artifacts that
+    trials to run would read, by key; they are not cached.
     """
 
     spec: Spec
@@ -116,6 +117,7 @@ class Plan:
     recalled: tuple[Recalled, ...]
     groups: tuple[tuple[PlannedTrial, ...], ...]
     planner: "Planner" = field(repr=False)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def searches(self) -> bool:
@@ -156,6 +158,10 @@ class Plan:
             return list(self.trials) if self.done < self.budget else []
         return [trial for trial in self.trials if self.statuses.get(trial.id) != "done"]
 
+    def without(self, broken: Mapping[str, str]) -> "Plan":
+        """The plan in which these artifacts, of which it is said what is wrong, are to be computed again."""
+        return replace(self, cached=self.cached - set(broken), broken=broken)
+
     def needed_stages(self, trials: Sequence[PlannedTrial]) -> list[PlannedStage]:
         """Stages without an artifact that these trials read, in order."""
         needed = {key for trial in trials for key in trial.closure}
@@ -188,6 +194,7 @@ class Plan:
             "earlier_form": len(self.earlier),
             "distinct_stages": len(self.stages),
             "cached_stages": len(self.cached),
+            "broken_stages": len(self.broken),
             "sharing_factor": round(self.sharing_factor, 2),
             "model_passes": sum(stage.model_passes for stage in todo),
             "estimated_seconds": self.estimated_seconds,
@@ -203,6 +210,7 @@ class Plan:
             "dataset": stage.dataset.name if stage.dataset else None,
             "images": stage.images,
             "cached": stage.key in self.cached,
+            "broken": self.broken.get(stage.key),
             "readers": sum(stage.key in trial.closure for trial in self.trials),
             "unresolved": list(stage.unresolved),
         }

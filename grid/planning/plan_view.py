@@ -28,6 +28,8 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"{facts['sharing_factor']:g} (stage runs without sharing / with)",
         markup=False,
     )
+    for problem in plan.broken.values():
+        console.print(f"BROKEN, counted as to be computed: {problem}", markup=False)
     for dataset in plan.datasets:
         for text in dataset.left_out:
             console.print(f"left out of {dataset.name}: {text}", markup=False)

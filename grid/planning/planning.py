@@ -13,16 +13,19 @@ from grid.stores.world import World
 
 
 def plan_of(spec: Spec, datasets: Sequence[Dataset], world: World) -> Plan:
-    """The plan; SpecError if a method cannot be built on a data set."""
+    """The plan, for which what trials would read is looked through; SpecError if a method cannot be built on
+    a data set."""
     with world.results.reading() as connection:
         rates = history.stage_rates(connection)
         entered = history.entered(connection, spec.name)
     try:
-        return make_plan(
+        plan = make_plan(
             spec, datasets, world.hashes, world.store.has, world.results.statuses, rates, entered
         )
     except CardError as error:
         raise SpecError(str(error)) from error
+    read = {key for trial in plan.to_run for key in trial.closure if not plan.stages[key].unresolved}
+    return plan.without({key: wrong for key in sorted(read) for wrong in world.store.problems(key)})
 
 
 def proposals_of(plan: Plan, runnable: Sequence[PlannedTrial], world: World) -> dict[str, Proposals]:

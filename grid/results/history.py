@@ -83,11 +83,10 @@ def validated(connection: Connection, trial_id: str) -> list[str]:
 
 
 def attempts(connection: Connection, trial_ids: Iterable[str]) -> dict[str, int]:
-    """Number of the last attempt of those trials that were started and are not done."""
+    """Number of the last attempt of those trials that were started and are not done, nor to run again."""
     wanted = set(trial_ids)
-    query = select(Trial.id, Trial.attempt).where(
-        Trial.attempt > 0, Trial.status.in_(("interrupted", "failed"))
-    )
+    ended = Trial.status.in_(("interrupted", "failed"))
+    query = select(Trial.id, Trial.attempt).where(Trial.attempt > 0, ended, Trial.to_rerun.is_not(True))
     return {trial_id: n for trial_id, n in connection.execute(query) if trial_id in wanted}
 
 

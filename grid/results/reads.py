@@ -54,7 +54,7 @@ def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
         raise LookupError(f"experiment {name!r}: none in the results store")
     trials, earlier = (
         connection.execute(
-            select(Trial.id, Trial.status, Trial.seconds, Trial.error, Trial.warning)
+            select(Trial.id, Trial.status, Trial.seconds, Trial.error, Trial.warning, Trial.to_rerun)
             .join(table, table.trial_id == Trial.id)
             .where(table.experiment == name)
             .order_by(Trial.id)
@@ -69,6 +69,7 @@ def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
         "failures": {trial.id: trial.error for trial in trials if trial.status == "failed"},
         "no_number": _without_number(connection, name),
         "warnings": {trial.id: trial.warning for trial in trials if trial.warning},
+        "to_rerun": [trial.id for trial in trials if trial.to_rerun],
         "stages": _stages(connection, name),
         "launches": rows(connection, Launch, Launch.experiment == name),
     }

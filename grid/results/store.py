@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, case, delete, insert, select, update
+from sqlalchemy import Connection, Engine, case, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from grid.free_text import presentable, redacted
@@ -195,26 +195,31 @@ class ResultsStore:
         return known
 
     def statuses(self, ids: Iterable[str]) -> dict[str, str]:
-        """The status of each of those trials that are in the store."""
+        """The status of each of those trials that are in the store, as a launch sees it: one that is to run
+        again is pending."""
         found: dict[str, str] = {}
+        status = case((Trial.to_rerun.is_(True), "pending"), else_=Trial.status)
         with self.reading() as connection:
             for chunk in _chunks(ids):
-                query = select(Trial.id, Trial.status).where(Trial.id.in_(chunk))
+                query = select(Trial.id, status).where(Trial.id.in_(chunk))
                 found.update((trial_id, status) for trial_id, status in connection.execute(query))
         return found
 
     def claim(self, trial_id: str, launch_id: int | None) -> int | None:
-        """Takes a trial for this launch: the number of its attempt (from 1), or None if it is
-        done, running, or not there. Of many processes exactly one gets it."""
+        """Takes a trial for this launch, and forgets its numbers: the number of its attempt (from 1), or None
+        if it is done and not to run again, running, or not there. Of many processes exactly one gets it."""
+        free = or_(Trial.status.in_(("pending", "failed", "interrupted")), Trial.to_rerun.is_(True))
         claimed = (
             update(Trial)
-            .where(Trial.id == trial_id, Trial.status.in_(("pending", "failed", "interrupted")))
+            .where(Trial.id == trial_id, free)
             .values(
                 status="running",
+                to_rerun=None,
                 launch_id=launch_id,
                 attempt=Trial.attempt + 1,
                 started_at=_now(),
                 finished_at=None,
+                seconds=None,
                 error=None,
                 warning=None,
                 mlflow_status=_MIRROR_IS_STALE,
@@ -222,7 +227,10 @@ class ResultsStore:
             .returning(Trial.attempt)
         )
         with self.writing() as connection:
-            return connection.scalar(claimed)
+            attempt = connection.scalar(claimed)
+            if attempt is not None:
+                _forget_numbers(connection, trial_id)
+            return attempt
 
     def finish(self, trial_id: str, report: Mapping[str, Any]) -> bool:
         """Sets a running trial done, with its metrics, in one transaction.
@@ -266,21 +274,11 @@ class ResultsStore:
                 connection.execute(update(Trial).where(*running).values(interrupted))
 
     def reopen(self, trial_id: str) -> bool:
-        """Sets a trial pending again and forgets its numbers; False if it runs or is unknown."""
+        """The next launch that asks for the trial runs it again; until then nothing of it changes. False if
+        it runs or is unknown."""
         still = (Trial.id == trial_id, Trial.status != "running")
-        pending = {
-            "status": "pending",
-            "error": None,
-            "warning": None,
-            "finished_at": None,
-            "seconds": None,
-            "mlflow_status": _MIRROR_IS_STALE,
-        }
         with self.writing() as connection:
-            if connection.execute(update(Trial).where(*still).values(pending)).rowcount == 0:
-                return False
-            _forget_numbers(connection, trial_id)
-            return True
+            return connection.execute(update(Trial).where(*still).values(to_rerun=True)).rowcount > 0
 
     # Stages, published numbers, votes
 
@@ -340,8 +338,8 @@ class ResultsStore:
     def experiment_summary(self, name: str) -> dict[str, Any]:
         """Trials by status, seconds of compute, failed trials with their errors, all launches; `earlier`:
         those that only an earlier form asked for, by status, which count nowhere else; `no_number`: done
-        trials with accuracies that are not numbers, and which; `warnings` of done trials, by id;
-        `stages` that its trials read, with what they `found`.
+        trials with accuracies that are not numbers, and which; `warnings` of done trials, by id; `to_rerun`:
+        ids of trials that run again next time; `stages` that its trials read, with what they `found`.
 
         Raises LookupError for an experiment that is not in the store.
         """

@@ -3,6 +3,7 @@
 from typing import Any
 
 from grid.planning.plan import Plan, PlannedTrial, by_sort
+from grid.refused import Refused
 from grid.stores.artifacts import ArtifactStore
 from grid.trials.trial import TrialTask, run_trial
 
@@ -12,12 +13,15 @@ BY_HAND = 0  # the attempt's number: no launch ever uses it
 def run_single(plan: Plan, prefix: str, store: ArtifactStore) -> dict[str, Any]:
     """Runs the one trial whose id starts with `prefix`; returns its report.
 
-    Raises LookupError if there is not exactly one, or if one of its stages is not in the store.
+    Raises LookupError if there is not exactly one, or if one of its stages is not in the store; Refused if
+    one is broken.
     """
     found = [trial for trial in plan.trials if trial.id.startswith(prefix)]
     if len(found) != 1:
         raise LookupError(f"{len(found)} trials of {plan.spec.name} start with {prefix!r}")
     (trial,) = found
+    if broken := [plan.broken[key] for key in trial.closure if key in plan.broken]:
+        raise Refused("; ".join(broken))
     missing = sorted({plan.stages[k].stage.kind for k in trial.closure if k not in plan.cached})
     if missing:
         raise LookupError(f"trial {trial.id}: stages not there yet: {', '.join(missing)}; run the spec")

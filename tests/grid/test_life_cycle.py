@@ -187,6 +187,24 @@ def test_a_report_that_is_cut_short_when_its_worker_says_that_it_is_done_fails_i
     assert "manifest.json cannot be read" in world.results.trial(first)["error"]
 
 
+def test_a_trial_to_run_again_keeps_its_numbers_until_a_launch_takes_it(tmp_path: Path) -> None:
+    world = World(tmp_path, **GRID)
+    plan = world.plan()
+    world.enter(plan.trials)
+    world.execute(plan, Rest(plan.to_run), lambda task: 0.5)
+    first = plan.trials[0].id
+    assert world.results.reopen(first)
+    before = world.results.trial(first)
+    assert before["status"] == "done"
+    assert before["metrics"][0]["value"] == 0.5
+    assert [trial.id for trial in world.plan().to_run] == [first]
+    assert world.results.experiment_summary("t")["to_rerun"] == [first]
+    assert world.recorder().recover([first]) == set(), "its report is not taken for a new one"
+    world.execute(world.plan(), Rest(world.plan().to_run), lambda task: 0.7)
+    assert world.results.trial(first)["metrics"][0]["value"] == 0.7
+    assert world.plan().to_run == []
+
+
 def test_two_launches_share_the_trials_and_run_none_twice(tmp_path: Path) -> None:
     world = World(tmp_path, **GRID)
     plan = world.plan()

@@ -92,6 +92,7 @@ def test_a_search_runs_what_had_failed_before_anything_new(tmp_path: Path) -> No
     assert plan.budget == len(world.executed) == 8
     lost = world.executed[3]
     world.results.reopen(lost)
+    world.results.claim(lost, None)
     world.results.fail(lost, "ValueError: no")
     assert world.plan().done == 7
     launch(world)

@@ -203,6 +203,7 @@ def test_only_done_trials_and_other_experiments_apart(store: ResultsStore) -> No
     fill(store, trials, "one")
     fill(store, [{**trial, "dataset": "other"} for trial in trials[:2]], "two")
     store.reopen("one2")
+    store.claim("one2", None)
     assert query(store, "SELECT value FROM ablation WHERE experiment='one'")["value"].tolist() == (["1", "2"])
     assert query(store, "SELECT DISTINCT dataset FROM ablation WHERE experiment='two'").iat[0, 0] == ("other")
 
