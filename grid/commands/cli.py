@@ -286,6 +286,6 @@ def _refusal(error: Exception) -> tuple[str, int] | None:
         lost = str(error.orig).splitlines()[0]
         return f"the results store was lost: {lost}; {KEPT}", SOMETHING_FAILED
     if type(error) is DatabaseError:  # its kinds are defects of a statement
-        broken = redacted(str(error.orig)).splitlines()[0]
+        broken = str(error.orig).splitlines()[0]
         return f"the results store cannot be read: {broken}; {RESTORE}", SOMETHING_FAILED
     return None
