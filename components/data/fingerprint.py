@@ -6,10 +6,11 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from components.data.images import ImageIndex, stored_in
+from components.data.images import DataError, ImageIndex, stored_in
 from components.data.mask_files import MaskValues
 from components.identity import digest
 
@@ -62,11 +63,12 @@ def _is_hash(rest: list[object]) -> bool:
 
 
 def remember(memory: Path, known: Mapping[str, Any]) -> None:
-    """Writes a file of memory, whole or not at all."""
-    memory.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file of memory, whole or not at all: where it cannot be written, it is found again."""
     temporary = memory.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(known), encoding="utf-8")
-    temporary.replace(memory)
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known), encoding="utf-8")
+        temporary.replace(memory)
 
 
 def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int], None] | None = None) -> str:
@@ -74,7 +76,7 @@ def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int],
     card says of the masks' values: not of `soft`, which gives no mask another meaning.
 
     A file that is listed but missing counts as such: it will be a failure row, not a stop. `progress(done)`
-    is called per image.
+    is called per image. DataError for one that is there and cannot be read.
     """
     rows = []
     try:
@@ -103,4 +105,9 @@ def _files(index: ImageIndex, row: int) -> list[Path]:
 
 
 def _hash(path: Path, hashes: FileHashes) -> str:
-    return hashes.of(path) if path.is_file() else "missing"
+    if not os.path.isfile(path):  # Path's own raises for a name that is too long
+        return "missing"
+    try:
+        return hashes.of(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error

@@ -84,7 +84,11 @@ class ImageIndex:
 
 def inside(root: Path, relative: str) -> str:
     """`relative` as given if it stays below `root`, else DataError."""
-    if not (root / relative).resolve().is_relative_to(root.resolve()):
+    try:
+        stays = (root / relative).resolve().is_relative_to(root.resolve())
+    except (RuntimeError, ValueError) as error:  # a circle of links, a NUL
+        raise DataError(f"{relative!r} leads nowhere: {error}") from error
+    if not stays:
         raise DataError(f"{relative!r} points outside the data set's root {root}")
     return relative
 

@@ -1,5 +1,6 @@
 """Whether the masks of a data set can be read and mean one thing, all of them looked at before any work."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from components.data.mask_files import (
     shown,
     stored_values,
 )
+from components.data.written import one_line
 
 NAMED = 3  # files that a note names
 
@@ -85,8 +87,8 @@ def _check(
     checks: MaskChecks,
     values: dict[frozenset[int], str],
 ) -> None:
-    name = path.relative_to(index.root).as_posix()
-    if not path.is_file():
+    name = one_line(path.relative_to(index.root).as_posix())
+    if not os.path.isfile(path):  # Path's own raises for a name that is too long
         checks.missing.append(name)
         return
     try:

@@ -104,3 +104,8 @@ def unknown(name: str, known: Iterable[str], noun: str) -> str:
     closest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {closest[0]!r}? " if closest else ""
     return f"unknown {noun} {name!r}; {hint}there is: {', '.join(known)}"
+
+
+def one_line(name: str) -> str:
+    """The name of a file as one line of a message can hold it: as it is, or quoted with escapes."""
+    return name if name.isprintable() else repr(name)

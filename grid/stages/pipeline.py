@@ -18,6 +18,7 @@ import ray
 
 from components.data.columns import IMAGE_ID
 from components.data.images import ImageIndex, blocks
+from components.data.written import one_line
 from components.stage import ColumnStage, TensorStage
 from grid.inputs.datasets import open_data
 from grid.planning.plan import PlannedStage, by_sort
@@ -75,7 +76,7 @@ def run_column_stage(
     if len(todo):
         pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most)
         _stream(todo, task, resources, batch_size, parts, pool, progress, len(index))
-    failures = _checked(planned, store, index, max_failed_fraction)
+    failures = _named(_checked(planned, store, index, max_failed_fraction), index)
     found = task.stage.describe(store.column(planned.key))
     return _publish(
         planned,
@@ -192,14 +193,28 @@ def _checked(
         store.forget_failures(planned.key)
         raise StageFailed(
             f"{len(failures)} of {len(index)} images failed, more than"
-            f" max_failed_fraction = {max_failed_fraction:g}; {_reasons(failures)}"
+            f" max_failed_fraction = {max_failed_fraction:g}; {_reasons(failures, index)}"
         )
     return failures
 
 
-def _reasons(failures: Mapping[int, str]) -> str:
+def _reasons(failures: Mapping[int, str], index: ImageIndex) -> str:
+    """The commonest reasons, each with how many images it has and the file of the first."""
+    files = {reason: file for file, reason in reversed(_files(failures, index))}
     common = Counter(failures.values()).most_common(REASONS_SHOWN)
-    return "; ".join(f"{count} x {reason}" for reason, count in common)
+    return "; ".join(f"{count} x {reason} ({files[reason]})" for reason, count in common)
+
+
+def _named(failures: Mapping[int, str], index: ImageIndex) -> dict[int, str]:
+    """The failures with their files, relative to the data set's root, before their reasons."""
+    named = zip(failures, _files(failures, index), strict=True)
+    return {image_id: f"{file}: {reason}" for image_id, (file, reason) in named}
+
+
+def _files(failures: Mapping[int, str], index: ImageIndex) -> list[tuple[str, str]]:
+    """The file of each failure, and its reason."""
+    rows = np.searchsorted(index.image_ids, list(failures))
+    return [(one_line(index.paths[row]), reason) for row, reason in zip(rows, failures.values(), strict=True)]
 
 
 @ray.remote

@@ -99,7 +99,7 @@ def _reader(stage: ColumnStage) -> Callable[[str], tuple[_Decoded | None, str | 
         try:
             image = decode(Path(path))
             prepared = image if prepare is None else prepare(image)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a strange file or shape may raise anything: it is the image's reason
             return None, _reason(error)
         return _Decoded(prepared.tobytes(), prepared.shape[:2], image.shape[:2]), None
 

@@ -1,13 +1,12 @@
 """The release of CIFAR-10-C (Hendrycks and Dietterich 2019), and CIFAR-10's training images beside it."""
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.data.card import Card
-from components.data.image_files import at_least_one, not_images
+from components.data.image_files import Others, at_least_one
 from components.data.images import DataError, ImageIndex, inside
 from components.data.validation_split import with_validation_split
 
@@ -43,7 +42,7 @@ class Cifar10C:
 
     def read(self, root: Path, card: Card) -> ImageIndex:
         """The index of `root`; DataError names what is missing or does not fit."""
-        others: Counter[str] = Counter()
+        others = Others()
         paths, labels = self._train(root, card, others)
         test_labels = self._test_labels(root, card)
         cells = np.arange(len(test_labels)) // (len(test_labels) // SEVERITIES)  # severity - 1 of each row
@@ -61,10 +60,10 @@ class Cifar10C:
             splits=with_validation_split(splits),
             classes=card.classes,
             group_names=(*card.classes, *names),
-            left_out=tuple(not_images(others)),
+            left_out=tuple(others.told()),
         )
 
-    def _train(self, root: Path, card: Card, others: Counter[str]) -> tuple[list[str], NDArray[np.int64]]:
+    def _train(self, root: Path, card: Card, others: Others) -> tuple[list[str], NDArray[np.int64]]:
         paths, labels = [], []
         for label, name in enumerate(card.classes):
             files = at_least_one(root, f"train/{name}", others)

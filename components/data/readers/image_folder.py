@@ -1,12 +1,11 @@
 """Image folders: `<split>/<class>/<image>`, as torchvision reads them and ImageNet and Places365 come."""
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from components.data.card import Card
-from components.data.image_files import folder_names, image_files, loose_images, not_images, unread
+from components.data.image_files import Others, folder_names, image_files, loose_images, unread
 from components.data.images import SPLITS, DataError, ImageIndex, inside
 from components.data.validation_split import with_validation_split
 
@@ -21,7 +20,7 @@ class ImageFolder:
         """The index of `root`; DataError if a split or a class of the card has no image."""
         if not root.is_dir():
             raise DataError(f"no folder {root}")
-        others: Counter[str] = Counter()
+        others = Others()
         rows = [
             (path, split, label)
             for split, folder in _split_folders(card).items()
@@ -42,7 +41,7 @@ class ImageFolder:
             masks=card.masks,
             part_masks=card.part_masks,
             mask_values=card.mask_values,
-            left_out=(*_left_out(root, card), *not_images(others)),
+            left_out=(*_left_out(root, card, others), *others.told()),
         )
 
     def _check(self, rows: list[tuple[str, str, int]], root: Path, card: Card) -> None:
@@ -54,7 +53,7 @@ class ImageFolder:
                 raise DataError(f"no image in {root}/{_split_folders(card)[split]}/{absent[0]}")
 
 
-def _left_out(root: Path, card: Card) -> list[str]:
+def _left_out(root: Path, card: Card, others: Others) -> list[str]:
     """Images that lie where no split or class of the card is, in words with counts. What lies beside the
     splits is told of the layout image_folder alone: others that begin with it have more folders there."""
     splits = list(_split_folders(card).values())
@@ -65,7 +64,7 @@ def _left_out(root: Path, card: Card) -> list[str]:
         said += unread(root, beside, f"no split of the card, whose folders are {', '.join(splits)}")
     for split in splits:
         names = set(card.folders or card.classes)
-        strange = [f"{split}/{name}" for name in folder_names(root, split) if name not in names]
+        strange = [f"{split}/{name}" for name in folder_names(root, split, others) if name not in names]
         said += unread(root, strange, "no class of the card")
         loose = loose_images(root, split)
         said += [f"{loose} images in {split} itself, in no class's folder"] if loose else []

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from components.data.card import Card
-from components.data.image_files import at_least_one, folder_names
+from components.data.image_files import Others, at_least_one, folder_names
 from components.data.images import DataError, inside
 from components.data.readers.image_folder import ImageFolder
 from components.data.shifted_index import MASKED, MASKS, NO_LABEL, ShiftedIndex
@@ -52,13 +52,14 @@ class ImagenetShifts:
         group_of = {name: group for group, name in enumerate(names)}
         groups = imagenet.groups.copy()
         groups[imagenet.splits == "test"] = group_of[IMAGENET]
+        others = Others()
         rows = [
             (path, classes, group_of[name])
             for name in card.sets
             if name != SEGMENTATION
-            for path, classes in self._labelled(root, card, name)
+            for path, classes in self._labelled(root, card, name, others)
         ]
-        masked = at_least_one(root, FOLDERS[SEGMENTATION]) if SEGMENTATION in card.sets else []
+        masked = at_least_one(root, FOLDERS[SEGMENTATION], others) if SEGMENTATION in card.sets else []
         paths = [*imagenet.paths, *(path for path, _, _ in rows), *masked]
         counts = (len(imagenet), len(rows), len(masked))
         return ShiftedIndex(
@@ -76,7 +77,7 @@ class ImagenetShifts:
             ),
             classes=card.classes,
             group_names=names,
-            left_out=imagenet.left_out,
+            left_out=(*imagenet.left_out, *others.told()),
             masks=MASKS if masked else None,
             mask_values=card.mask_values,
             set_classes=_set_classes(rows) | {group_of[IMAGENET]: np.arange(len(card.classes))},
@@ -93,15 +94,18 @@ class ImagenetShifts:
                 f"not in {root}: {', '.join(absent)}; get them, or take them out of the card's `sets`"
             )
 
-    def _labelled(self, root: Path, card: Card, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Paths of a set's images, each with its classes."""
+    def _labelled(
+        self, root: Path, card: Card, name: str, others: Others
+    ) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Paths of a set's images, each with its classes; into `others` goes what is not read."""
         classes = _classes(root, card, name)
         folders = folder_names(root, FOLDERS[name])
         for folder in folders:
             if folder not in classes and name != OBJECTNET:
                 raise DataError(f"{root / FOLDERS[name] / folder} is no class of ImageNet")
-            for path in at_least_one(root, f"{FOLDERS[name]}/{folder}") if folder in classes else ():
-                yield path, classes[folder]
+            if folder in classes:
+                for path in at_least_one(root, f"{FOLDERS[name]}/{folder}", others):
+                    yield path, classes[folder]
         if not any(folder in classes for folder in folders):
             raise DataError(f"no folder of a class in {root / FOLDERS[name]}")
 

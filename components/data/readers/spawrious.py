@@ -1,13 +1,12 @@
 """The release of Spawrious (Lynch et al. 2023, arXiv 2303.05470) at 224 pixels, in its six benchmarks."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from components.data.card import Card
-from components.data.image_files import at_least_one, not_images
+from components.data.image_files import Others, at_least_one
 from components.data.images import DataError, ImageIndex
 from components.data.validation_split import with_validation_split
 
@@ -44,7 +43,7 @@ class Spawrious:
         if benchmark not in PLACES:
             known = ", ".join(f"spawrious_{name}" for name in PLACES)
             raise DataError(f"no benchmark of Spawrious is called {card.name!r}; there is: {known}")
-        others: Counter[str] = Counter()
+        others = Others()
         rows = [
             (path, split, breed, place)
             for split, folder, place, breed, limit in _parts(benchmark)
@@ -61,7 +60,7 @@ class Spawrious:
             splits=with_validation_split(np.array([split for _, split, _, _ in rows], dtype=object)),
             classes=card.classes,
             group_names=tuple(f"{breed} on {place}" for breed in card.classes for place in card.places),
-            left_out=tuple(not_images(others)),
+            left_out=tuple(others.told()),
         )
 
 

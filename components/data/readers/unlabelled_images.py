@@ -1,6 +1,5 @@
 """Images without labels, in the folder `images`: for explanations of what a network predicts."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.card import Card
-from components.data.image_files import at_least_one, not_images
+from components.data.image_files import Others, at_least_one
 from components.data.images import ImageIndex, inside
 
 
@@ -18,10 +17,10 @@ class UnlabelledImages:
 
     def read(self, root: Path, card: Card) -> ImageIndex:
         """The index of `root`; DataError if there is no image."""
-        others: Counter[str] = Counter()
+        others = Others()
         found = sorted(at_least_one(root, "images", others), key=lambda path: path.split("/"))
         labels = np.full(len(found), len(card.classes) - 1, dtype=np.int64)
-        return replace(all_in_test(root, card, found, labels), left_out=tuple(not_images(others)))
+        return replace(all_in_test(root, card, found, labels), left_out=tuple(others.told()))
 
 
 def all_in_test(root: Path, card: Card, paths: Iterable[str], labels: NDArray[np.int64]) -> ImageIndex:
