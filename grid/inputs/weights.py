@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,15 +17,19 @@ from components.identity import configuration
 from components.models.weights.checkpoints import (
     FETCH,
     ROOT,
+    WEIGHTS,
     MissingWeights,
     checkpoint_files,
     find_checkpoint,
 )
+from components.models.weights.whole_files import damage
 from grid.spec.search import candidates
 from grid.spec.spec import Spec
 
 TABLE = ROOT / "weights.yaml"
 RECORD = ".sha256"
+HUB_NAME = re.compile(r"\w[\w.\-]*/\w[\w.\-]*", re.ASCII)  # owner/repository
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 class Source(BaseModel):
@@ -97,12 +102,43 @@ def problem(name: str, path: Path, found: Mapping[Path, str]) -> str:
     except ValueError as error:
         return f"weights {name!r}: {error}; {remedy}"
     for file, should in expected.items():
+    """What is wrong with the weights at `path` whose files hash to `found`, and what mends it; empty if
+    nothing is. Whole files with another sum may be somebody's own, and are told apart from damaged ones."""
+    published = table()[name].sums(path) if name in table() else {}
+    remedy = f"{FETCH} {shlex.quote(name)} --again"
+    for file, should in expected_sums(name, path).items():
         if file not in found:
             return f"weights {name!r}: incomplete: no {file}; {remedy}"
-        if not found[file].startswith(should):
-            wrong = f"sha256 of {file} is {found[file]}, should be {should}"
-            return f"weights {name!r}: corrupted: {wrong}; {remedy}"
+        if found[file].startswith(should):
+            continue
+        wrong = f"sha256 of {file} is {found[file]}, should be {should}"
+        if broken := damage(file):
+            return f"weights {name!r}: corrupted ({broken}): {wrong}; {remedy}"
+        other = "not the published ones" if file in published else "changed since they were fetched"
+        return (
+            f"weights {name!r}: {other}, though the file is whole: {wrong}; if they are your own, move them "
+            f"to a name of their own and give that as `checkpoint:`; if not: {remedy}"
+        )
     return ""
+
+
+def missing(name: str, error: MissingWeights) -> str:
+    """The line about weights that are not there, with what gets them: also such as cannot be fetched."""
+    where, sets, _ = str(error).partition(f"; {FETCH}")[0].partition(f"; set {WEIGHTS}")
+    entry = table().get(name)
+    if entry is not None and entry.source.kind == "none":
+        return f"{where}; published nowhere as a file: {' '.join(entry.source.address.split())}"
+    if "not found" not in where or can_be_fetched(name):
+        return str(error)
+    folder = f"set {WEIGHTS} to the folder that holds it" if sets else "put it there"
+    return f"{where}; {folder}, or correct `checkpoint:`"
+
+
+def can_be_fetched(name: str) -> bool:
+    """Whether `fetch` would know where to look: in the table, or as a repository. A file's name is none."""
+    if name in table():
+        return table()[name].source.kind != "none"
+    return bool(HUB_NAME.fullmatch(name)) and ".." not in name and not name.endswith(FILES)
 
 
 def sha256(path: Path) -> str:
@@ -116,7 +152,7 @@ def check(name: str) -> str:
     try:
         path = find_checkpoint(name)
     except MissingWeights as error:
-        return str(error)
+        return missing(name, error)
     return problem(name, path, {file: sha256(file) for file in checkpoint_files(path)})
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import http.client
-import re
 import shutil
 import urllib.error
 import urllib.request
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from components.data.written import unknown
 from components.models.weights.checkpoints import checkpoint_files
-from grid.inputs.weights import Source, Weights, problem, record_of, sha256, table
+from grid.inputs.weights import HUB_NAME, Source, Weights, problem, record_of, sha256, table
 from grid.names import UnknownName
 from grid.progress import Display
 
@@ -22,7 +21,6 @@ HUB_FILES = (".json", ".txt")  # beside the weights: configuration and tokenizer
 HUB_WEIGHTS = "model.safetensors"
 CLIP_WEIGHTS = "open_clip_model.safetensors"
 CLIP_CONFIG = "open_clip_config.json"
-HUB_NAME = re.compile(r"\w[\w.\-]*/\w[\w.\-]*", re.ASCII)  # owner/repository
 
 
 class FetchError(RuntimeError):

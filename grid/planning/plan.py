@@ -15,7 +15,7 @@ from components.models.weights.checkpoints import MissingWeights, checkpoint_fil
 from components.models.weights.precision import with_precision
 from components.stage import ColumnStage, Stage
 from grid.inputs.datasets import Dataset
-from grid.inputs.weights import problem
+from grid.inputs.weights import missing, problem
 from grid.planning.present_form import Recalled, recalled
 from grid.results.entry import TrialEntry
 from grid.spec.search import Candidates, candidates, configurations_of, spaces
@@ -332,7 +332,7 @@ class Planner:
         try:
             path = find_checkpoint(checkpoint)
         except MissingWeights as error:
-            return None, str(error)
+            return None, missing(checkpoint, error)
         found = {file: self._hashes.of(file) for file in checkpoint_files(path)}
         wrong = problem(checkpoint, path, found)
         return (None, wrong) if wrong else (digest({file.name: found[file] for file in found}), "")

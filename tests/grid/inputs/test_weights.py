@@ -121,4 +121,63 @@ def test_a_run_with_corrupted_weights_stops_before_anything_starts(
     assert not (home / "artifacts" / "stages").exists()
     status, out, _ = grid("doctor", str(spec))
     assert status == 1
+    assert "MISSING weights 'someone/clip': changed since they were fetched, though the file is whole" in out
+    file.write_bytes(file.read_bytes()[:-8])
+    status, out, _ = grid("doctor", str(spec))
+    assert status == 1
     assert "MISSING weights 'someone/clip': corrupted" in out
+
+
+def own(folder: Path) -> dict[str, Path]:
+    """Whole files of weights, by the form in which they are kept."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {"a": torch.arange(6000.0), "b": torch.ones(3)}
+    save_file(tensors, folder / "own.safetensors")
+    torch.save(tensors, folder / "own.pth")
+    torch.save(tensors, folder / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"state_dict": tensors, "epoch": 3}, folder / "training.bin")
+    (folder / "config.json").write_text('{"a": 1}')
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["own.safetensors", "own.pth", "old.pth", "training.bin", "config.json"])
+def test_weights_of_ones_own_under_a_published_name_are_no_damaged_ones(
+    grid: Callable[..., tuple[int, str, str]],
+    entries: Callable[..., None],
+    folder: Path,
+    name: str,
+) -> None:
+    """What was said of both is: corrupted, fetch again; which replaces somebody's own file."""
+    folder.mkdir()
+    path = own(folder)[name]
+    source = {"kind": "url", "address": "http://127.0.0.1:1/x"}
+    entries(**{name: {"source": source, "sha256": "0" * 64}})
+    status, out, _ = grid("weights", "check", name)
+    assert status == 1
+    assert (
+        f"WRONG   weights '{name}': not the published ones, though the file is whole: sha256 of {path}" in out
+    )
+    assert "move them to a name of their own and give that as `checkpoint:`" in out
+    assert f"if not: python -m grid weights fetch {name} --again" in out
+    path.rename(folder / f"mine-{name}")
+    assert weights.here(f"mine-{name}")
+    assert weights.check(f"mine-{name}") == ""
+
+    content = (folder / f"mine-{name}").read_bytes()
+    for damaged in (content[: len(content) // 2], content[:-1], b"", b"<html>404</html>"):
+        path.write_bytes(damaged)
+        line = weights.check(name)
+        assert line.startswith(f"weights '{name}': corrupted ("), (damaged[-9:], line)
+        assert line.endswith(f"; python -m grid weights fetch {name} --again")
+        assert "\n" not in line
+
+
+def test_an_archive_with_a_flipped_byte_is_a_damaged_one(entries: Callable[..., None], folder: Path) -> None:
+    folder.mkdir()
+    path = own(folder)["own.pth"]
+    entries(**{"own.pth": {"source": {"kind": "url", "address": "http://127.0.0.1:1/x"}, "sha256": "0" * 64}})
+    flip_a_byte(path)
+    assert "corrupted (" in weights.check("own.pth")
+    assert "wrong checksum" in weights.check("own.pth")
