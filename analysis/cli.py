@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grid.free_text import presentable
-from grid.stores.home import home, results_url
+from grid.stores.home import HomeError, home, results_url
 
 if TYPE_CHECKING:
     from grid.results.store import ResultsStore
@@ -310,8 +310,8 @@ def report(
     """One self-contained HTML file; prints its path."""
     from analysis.report import write_report
 
-    path = out or home() / "reports" / f"{experiment}.html"
     with _store(results) as store:
+        path = out or home() / "reports" / f"{experiment}.html"
         write_report(store, experiment, path)
     print(json.dumps({"report": str(path)}) if as_json else path)
 
@@ -324,8 +324,9 @@ def sql(statement: str, as_json: Json = False, results: Results = None) -> None:
     from grid.results.database import connect
 
     with _refusals(RefusedError):
-        connect(results_url(results), create=False).dispose()  # refuses no store; brings views up to date
-        rows = query(results_url(results), statement)
+        engine = connect(results_url(results), create=False)  # refuses no store; brings views up to date
+        engine.dispose()
+        rows = query(engine.url.render_as_string(hide_password=False), statement)
     if as_json:
         return print_json(rows)
     columns = {name: [shown(row[name]) for row in rows] for name in rows[0]} if rows else {}
@@ -348,7 +349,9 @@ def _refusals(*kinds: type[Exception]) -> Iterator[None]:
     from grid.results.database import ResultsUnreachable
     from grid.stores.evidence import BrokenEvidence
 
-    refused: tuple[type[Exception], ...] = (ResultsUnreachable, LookupError, BrokenEvidence, *kinds)
+    refused: tuple[type[Exception], ...] = (
+        HomeError, ResultsUnreachable, LookupError, BrokenEvidence, *kinds
+    )
     try:
         yield
     except refused as error:

@@ -18,7 +18,7 @@ from grid.names import UnknownName, component_class, names
 from grid.progress import Display
 from grid.spec.space import build
 from grid.spec.spec import DatasetEntry, SpecError
-from grid.stores.home import data_folder, home
+from grid.stores.home import HomeError, data_folder, home, place
 
 READERS = "components.data.readers"
 GENERATORS = "components.data.generators"
@@ -62,7 +62,8 @@ class Source:
 
 def locate(entry: DatasetEntry) -> Source:
     """The card of an entry and its root: `root` in the spec, else CONCEPTGRID_DATA/<name>, else the card's,
-    else, for a card with a generator, a folder of the home named by the generator's knobs.
+    else, for a card with a generator, a folder of the home named by the generator's knobs. In a `root`,
+    variables and a leading `~` are expanded.
 
     A spec that gives knobs of the generator means what they draw: of a folder that is there nobody knows by
     which knobs it was drawn. SpecError for an unknown card, layout or generator knob, or a `root` of the spec
@@ -81,9 +82,10 @@ def locate(entry: DatasetEntry) -> Source:
         )
     if generator is not None and "image_size" in entry.generator:
         card = card.model_copy(update={"image_size": generator.image_size})
-    given = Path(entry.root).expanduser().resolve() if entry.root else None
+    given = _path(entry.root, card) if entry.root else None
     if given is not None and not given.is_dir():
-        raise SpecError(f"data set {card.name}: no folder {given}")
+        why = "; a variable in it is not set" if "$" in str(given) else ""
+        raise SpecError(f"data set {card.name}: no folder {given}{why}")
     return Source(entry, card, given or _usual_root(entry, card, generator), generator)
 
 
@@ -95,8 +97,16 @@ def _usual_root(entry: DatasetEntry, card: Card, generator: Any | None) -> Path 
     if shared is not None and (shared / card.name).is_dir():
         return shared / card.name
     if card.root is not None:
-        return Path(os.path.expandvars(card.root)).expanduser().resolve()
+        return _path(card.root, card)
     return drawn
+
+
+def _path(root: str, card: Card) -> Path:
+    """The folder of a `root`: variables and a leading `~` are expanded."""
+    try:
+        return place(os.path.expandvars(root), f"data set {card.name}: root")
+    except HomeError as error:
+        raise SpecError(str(error)) from error
 
 
 def _generator(card: Card, entry: DatasetEntry) -> Any | None:
@@ -143,7 +153,10 @@ def read(source: Source, hashes: FileHashes, display: Display) -> Dataset:
     if source.entry.images_per_split is not None:
         index = index.limited(source.entry.images_per_split)
     task = display.task(f"fingerprinting {card.name}", len(index), "images", PATIENCE)
-    found = fingerprint(index, hashes, task.update)
+    try:
+        found = fingerprint(index, hashes, task.update)
+    except DataError as error:
+        raise SpecError(f"data set {card.name}: {error}") from error
     task.finish(f"{len(index)} images in {task.seconds:.1f} s")
     checks = _mask_checks(card, index, found, hashes, display)
     if any(check.read_otherwise for check in checks):

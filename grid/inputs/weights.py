@@ -94,19 +94,15 @@ def expected_sums(name: str, path: Path) -> dict[Path, str]:
 
 
 def problem(name: str, path: Path, found: Mapping[Path, str]) -> str:
-    """What is wrong with the weights at `path` whose files hash to `found`, and the command that gets them
-    anew; empty if nothing is."""
-    remedy = f"{FETCH} {name} --again"
+    """What is wrong with the weights at `path` whose files hash to `found`, and what mends it; empty if
+    nothing is. Whole files with another sum may be somebody's own, and are told apart from damaged ones."""
+    published = table()[name].sums(path) if name in table() else {}
+    remedy = f"{FETCH} {shlex.quote(name)} --again"
     try:
         expected = expected_sums(name, path)
     except ValueError as error:
         return f"weights {name!r}: {error}; {remedy}"
     for file, should in expected.items():
-    """What is wrong with the weights at `path` whose files hash to `found`, and what mends it; empty if
-    nothing is. Whole files with another sum may be somebody's own, and are told apart from damaged ones."""
-    published = table()[name].sums(path) if name in table() else {}
-    remedy = f"{FETCH} {shlex.quote(name)} --again"
-    for file, should in expected_sums(name, path).items():
         if file not in found:
             return f"weights {name!r}: incomplete: no {file}; {remedy}"
         if found[file].startswith(should):

@@ -14,6 +14,8 @@ HERE = Path(__file__).parent
 VIEWS = sorted((HERE / "views").glob("*.sql"))
 HEAD = max(path.stem.partition("_")[0] for path in (HERE / "migrations/versions").glob("*.py"))
 LOCK_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10  # per address of a server; libpq's own is the system's, of minutes
+FORMS = "must be a URL: sqlite:///PATH, or postgresql://USER@HOST/NAME"
 ADVISORY_LOCK = 0x63_67_72_69_64  # "cgrid": one number that all launches agree on
 
 
@@ -27,20 +29,39 @@ def connect(url: str, create: bool) -> Engine:
     Safe when several processes open a fresh database at once. Raises ResultsUnreachable.
     """
     try:
-        address = _absolute(make_url(url))
+        address = _absolute(_parsed(url))
         _prepare_file(address, create)
         engine = _engine(address)
         if not _up_to_date(engine, create):
             _bring_up_to_date(engine)
-    except (SQLAlchemyError, OSError, ValueError) as error:
+    except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
         reason = presentable(str(getattr(error, "orig", None) or error)).strip().replace("\n", " ")
         raise ResultsUnreachable(f"results store at {redacted(url)}: {reason}") from error
     return engine
 
 
+def _parsed(url: str) -> URL:
+    """ArgumentError for what is no URL, or one of a database or by a driver that is not here."""
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise ArgumentError(FORMS) from error
+    backend = address.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise ArgumentError(FORMS)
+    if backend == "sqlite" and (address.host or "?" in url):
+        raise ArgumentError("a file is sqlite:///PATH, without options; in a path, `?` is %3F and `%` is %25")
+    try:
+        dialect = address.get_dialect()
+        dialect.import_dbapi()
+    except (ArgumentError, ImportError) as error:
+        raise ArgumentError(f"{error}; write {backend}://, whose driver is among the requirements") from error
+    if dialect.is_async:
+        raise ArgumentError(f"{address.drivername} is asynchronous; write {backend}://")
+    return address
+
+
 def _absolute(address: URL) -> URL:
-    if address.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ArgumentError("must be a sqlite:/// or postgresql:// URL")
     if "@" in (address.host or ""):
         raise ArgumentError("more than one @: write %40 for an @ in the password")
     if address.get_backend_name() == "postgresql":
@@ -60,7 +81,8 @@ def _prepare_file(address: URL, create: bool) -> None:
 
 def _engine(address: URL) -> Engine:
     if address.get_backend_name() == "postgresql":
-        return create_engine(address, pool_pre_ping=True)
+        patience = {} if "connect_timeout" in address.query else {"connect_timeout": CONNECT_TIMEOUT_S}
+        return create_engine(address, pool_pre_ping=True, connect_args=patience)
     engine = create_engine(address, connect_args={"timeout": LOCK_TIMEOUT_S})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -1,16 +1,21 @@
 """Files under a storage URI: a local folder, an object store, or anything fsspec can open."""
 
 import json
+import re
 import uuid
 from functools import cached_property
-from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from grid.free_text import has_credentials, redacted
+from grid.stores.home import place
+
+FILE = "file://"
+LOCAL = re.compile(r"file:(?://(?:localhost)?|(?!//))(?P<path>/[^?#]*)", re.DOTALL)
 
 
 class StorageError(OSError):
@@ -22,7 +27,7 @@ class Storage:
     for a URI with a password or key in it."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri if "://" in uri else Path(uri).resolve().as_uri()
+        self.uri = _uri(uri)
         if has_credentials(self.uri):
             raise StorageError(
                 f"storage {redacted(self.uri)}: a key in the URI would be kept beside every result; give it"
@@ -34,13 +39,31 @@ class Storage:
 
     @cached_property
     def _location(self) -> tuple[fs.FileSystem, str]:
+        if self.uri.startswith(FILE):
+            return fs.LocalFileSystem(), unquote(self.uri.removeprefix(FILE))
         try:
             return fs.FileSystem.from_uri(self.uri)  # type: ignore[no-any-return]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            import fsspec
+            return self._by_fsspec()
+        except OSError as error:
+            raise self._unusable(error) from error
 
+    def _by_fsspec(self) -> tuple[fs.FileSystem, str]:
+        import fsspec
+
+        try:
             filesystem, path = fsspec.core.url_to_fs(self.uri)
-            return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+        except Exception as error:  # each file system has its own
+            raise self._unusable(error) from error
+        return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+
+    def _unusable(self, error: Exception) -> StorageError:
+        """The scheme alone is named: what follows may hold a password."""
+        scheme, reason = self.uri.partition("://")[0], " ".join(str(error).split()) or type(error).__name__
+        return StorageError(
+            f"storage {scheme}://…: {reason}; give a folder, or a URI whose file system pyarrow or an "
+            "installed package of fsspec opens"
+        )
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -117,3 +140,15 @@ class Storage:
     def delete_file(self, name: str) -> None:
         """Removes a file; FileNotFoundError if there is none."""
         self.filesystem.delete_file(self.path(name))
+
+
+def _uri(text: str) -> str:
+    """The URI of a place, of one place always the same. StorageError for a local one that is not clear."""
+    if not text.startswith("file:"):
+        return text if "://" in text else place(text, "storage").as_uri()
+    local = LOCAL.fullmatch(text)
+    if local is None:
+        raise StorageError(
+            f"storage {text}: give the folder's path, or {FILE}/PATH with %3F for `?` and %23 for `#`"
+        )
+    return place(unquote(local["path"]), "storage").as_uri()

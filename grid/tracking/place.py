@@ -93,7 +93,8 @@ def _open(tracking_uri: str, experiment: str) -> Place:
     from mlflow import MlflowClient  # seconds to import: only where it is needed
 
     client = MlflowClient(tracking_uri=tracking_uri)
-    found = client.get_experiment_by_name(experiment)  # makes the schema of a new database
+    with _no_stray_folder(tracking_uri):
+        found = client.get_experiment_by_name(experiment)  # makes the schema of a new database
     if found is None:
         client.create_experiment(experiment, artifact_location=_artifact_location(tracking_uri))
         found = client.get_experiment_by_name(experiment)
@@ -103,6 +104,16 @@ def _open(tracking_uri: str, experiment: str) -> Place:
         log.warning("MLflow: experiment %s was deleted there: brought back, as it is in SQL", experiment)
     identity = _identity(tracking_uri, found.experiment_id, found.creation_time)
     return Place(client, str(found.experiment_id), identity)
+
+
+@contextmanager
+def _no_stray_folder(tracking_uri: str) -> Iterator[None]:
+    """MLflow makes the folder of an SQLite URI as it is written, `%25` and all, beside the one it means."""
+    written = Path(tracking_uri.removeprefix("sqlite:///")).parent
+    is_stray = tracking_uri.startswith("sqlite:") and not written.exists()
+    yield
+    if is_stray and written.is_dir():
+        os.removedirs(written)  # as far up as they are empty
 
 
 def _artifact_location(tracking_uri: str) -> str | None:

@@ -196,15 +196,11 @@ def _run_tuner(
         ),
         run_config=tune.RunConfig(
             name=name,
-            storage_path=_tune_path(store),
+            storage_path=store.storage.path("tune"),
+            storage_filesystem=store.storage.filesystem,
             verbose=0,
             callbacks=[Ended(recorder, store, show)],
         ),
     )
     tuner.fit()
     return feed.exhausted
-
-
-def _tune_path(store: ArtifactStore) -> str:
-    uri = store.storage.child("tune")
-    return uri.removeprefix("file://")

@@ -40,9 +40,10 @@ def mlflow_statuses(home: Path) -> list[str]:
 
 
 def test_a_read_time_grid_pays_one_pass_and_a_broken_image_is_a_counted_failure(
-    birds: Path, tmp_path: Path, shell: Shell, write_spec: Callable[..., Path]
+    birds: Path, tmp_path: Path, write_spec: Callable[..., Path]
 ) -> None:
-    root = tmp_path / "birds"
+    shell = Shell(tmp_path / 'it\'s 100%20 "mine" #1?', tmp_path / "counted.log")
+    root = tmp_path / "birds #2?"
     shutil.copytree(birds, root)
     broken = sorted((root / "images").iterdir())[-1]  # ids ascend through the splits: a test image
     content = broken.read_bytes()
@@ -66,6 +67,7 @@ def test_a_read_time_grid_pays_one_pass_and_a_broken_image_is_a_counted_failure(
     assert stages["backbone_images"]["model_inputs"] == stages["clip_images"]["model_inputs"] == 127
     for kind in ("clip_images", "segments", "clip_segments", "backbone_images", "backbone_segments"):
         assert (stages[kind]["images"], stages[kind]["failed"]) == (128, 1), kind
+    assert f"images/{broken.name}: OSError: " in stages["clip_images"]["manifest"]
     assert "truncated" in stages["clip_images"]["manifest"]
 
     # the broken image stays in the denominator, as wrong
@@ -127,6 +129,11 @@ def test_a_read_time_grid_pays_one_pass_and_a_broken_image_is_a_counted_failure(
     other_plan = other.run("grid", "plan", str(spec), "--json")
     assert '"done": 0' in other_plan
     assert '"cached_stages": 0' in other_plan
+
+    # every place is the one that was named, with nothing beside it
+    made = {shell.home, root, spec, shell.log, other.home, other.log}
+    assert set(tmp_path.iterdir()) <= made
+    assert {"results.db", "mlflow.db", "artifacts"} <= {path.name for path in shell.home.iterdir()}
 
 
 def wait_until(condition: Callable[[], bool], process: Any, seconds: float = 120) -> None:
