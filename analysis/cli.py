@@ -350,7 +350,11 @@ def _refusals(*kinds: type[Exception]) -> Iterator[None]:
     from grid.stores.evidence import BrokenEvidence
 
     refused: tuple[type[Exception], ...] = (
-        HomeError, ResultsUnreachable, LookupError, BrokenEvidence, *kinds
+        HomeError,
+        ResultsUnreachable,
+        LookupError,
+        BrokenEvidence,
+        *kinds,
     )
     try:
         yield

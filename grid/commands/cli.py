@@ -1,6 +1,7 @@
 """The commands of `python -m grid`. Exit status: 0 all done; 1 something failed or is missing; 2 refused."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,11 +97,12 @@ def run_command(
 
     overrides = [*(set_ or ()), *([f"on_failed={on_failed}"] if on_failed else [])]
     loaded = load_spec(spec, tuple(overrides))
+    mirrored = tracking_uri()
     world = open_world(results, storage)
-    status = run(Request(loaded, world, address, tracking_uri(), recompute, rerun))
+    status = run(Request(loaded, world, address, mirrored, recompute, rerun))
     if status == 0:
         typer.echo(f"results: python -m analysis report {loaded.name}")
-        typer.echo(f"MLflow UI: mlflow ui --backend-store-uri {tracking_uri()}")
+        typer.echo(presentable(f"MLflow UI: mlflow ui --backend-store-uri {shlex.quote(mirrored)}"))
     sys.exit(status)
 
 
@@ -132,7 +134,8 @@ def doctor_command(
 ) -> None:
     """What the spec needs and what of it is missing here: weights, data, GPUs, stores, services, versions;
     each with the command that mends it. Exit status 1 if something is missing."""
-    from grid.commands.doctor import Places, findings
+    from components.models.weights.checkpoints import FETCH
+    from grid.commands.doctor import Places, fetchable, findings
     from grid.spec.spec import load_spec
 
     found = list(findings(load_spec(spec, tuple(set_ or ())), Places(results, storage, address)))
@@ -146,8 +149,8 @@ def doctor_command(
             typer.echo(f"        -> {finding.fix}")
     if missing:
         typer.echo(f"{len(missing)} missing of {len(found)} checked")
-    if any(finding.check.startswith("weights") for finding in missing):
-        typer.echo(f"all weights at once: python -m grid weights fetch --spec {spec}")
+    if fetched := fetchable(missing):
+        typer.echo(f"all weights at once: {FETCH} {' '.join(fetched)}")
     sys.exit(SOMETHING_FAILED if missing else 0)
 
 

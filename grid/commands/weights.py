@@ -1,6 +1,7 @@
 """`python -m grid weights`: what the specs need, what is here, and getting it."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +73,7 @@ def weights_fetch(
                 failed += 1
                 typer.echo(f"not fetched: {error}", err=True)
     if folder != weights_folder() and failed < len(wanted):
-        typer.echo(f"to use them: export {WEIGHTS}={folder}")
+        typer.echo(f"to use them: export {WEIGHTS}={shlex.quote(str(folder))}")
     sys.exit(SOMETHING_FAILED if failed else 0)
 
 
