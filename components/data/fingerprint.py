@@ -6,7 +6,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +62,15 @@ def _is_hash(rest: list[object]) -> bool:
 
 
 def remember(memory: Path, known: Mapping[str, Any]) -> None:
-    """Writes a file of memory, whole or not at all: where it cannot be written, it is found again."""
+    """Writes a file of memory, whole or not at all. Where it cannot be written, one line says so: all of it is
+    found again each time."""
     temporary = memory.with_suffix(f".{os.getpid()}.tmp")
-    with suppress(OSError):
+    try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(known), encoding="utf-8")
         temporary.replace(memory)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): what it would hold is found again", memory, error.strerror)
 
 
 def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int], None] | None = None) -> str:
