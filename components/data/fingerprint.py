@@ -62,8 +62,8 @@ def _is_hash(rest: list[object]) -> bool:
 
 
 def remember(memory: Path, known: Mapping[str, Any]) -> None:
-    """Writes a file of memory, whole or not at all. Where it cannot be written, one line says so: all of it is
-    found again each time."""
+    """Writes a file of memory, whole or not at all. Where it cannot be written, one line says so: all of it
+    is found again each time."""
     temporary = memory.with_suffix(f".{os.getpid()}.tmp")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
