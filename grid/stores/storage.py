@@ -28,7 +28,7 @@ class Storage:
 
     def __init__(self, uri: str) -> None:
         self.uri = _uri(uri)
-        if has_credentials(self.uri):
+        if not self.uri.startswith(FILE) and has_credentials(self.uri):
             raise StorageError(
                 f"storage {redacted(self.uri)}: a key in the URI would be kept beside every result; give it"
                 " in the environment instead (for s3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"

@@ -1,5 +1,7 @@
 """What may be shown and stored of a text from elsewhere."""
 
+from pathlib import Path
+
 import pytest
 
 from grid.free_text import has_credentials, presentable, redacted
@@ -81,3 +83,9 @@ def test_a_storage_with_a_key_in_its_uri_is_refused_as_it_would_be_in_every_resu
     with pytest.raises(StorageError, match="in the environment instead") as caught:
         Storage(uri)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_folder_of_any_name_is_no_secret(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "token=a1 b:c@d"))
+    storage.write("x", b"1")
+    assert (tmp_path / "token=a1 b:c@d" / "x").read_bytes() == b"1"
