@@ -14,7 +14,7 @@ from grid.commands.explain import explain
 from grid.commands.options import Address, AsJson, Results, Sets, SpecPath, Storage
 from grid.commands.prefer import prefer
 from grid.commands.weights import weights
-from grid.free_text import presentable
+from grid.free_text import presentable, redacted
 from grid.refused import REFUSED, SOMETHING_FAILED, Refused, plain_end
 
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ def run_command(
     status = run(Request(loaded, world, address, mirrored, recompute, rerun))
     if status == 0:
         typer.echo(f"results: python -m analysis report {loaded.name}")
-        typer.echo(presentable(f"MLflow UI: mlflow ui --backend-store-uri {shlex.quote(mirrored)}"))
+        mlflow = redacted(mirrored)
+        served = mlflow.startswith(("http://", "https://"))
+        how = mlflow if served else f"mlflow ui --backend-store-uri {shlex.quote(mlflow)}"
+        typer.echo(f"MLflow UI: {how}")
     sys.exit(status)
 
 

@@ -10,5 +10,5 @@
 CREATE VIEW ablation AS
 SELECT experiment, dataset, data_fingerprint, method, method_version, parameter, value, metric, split,
   group_name, selection, n, n_planned, trials, trials_failed, trials_nan, mean, std, ci_low, ci_high,
-  paired, reference, difference, difference_ci_low, difference_ci_high, place, on_failed
+  paired, reference, difference, difference_ci_low, difference_ci_high, place, on_failed, warning
 FROM ablation_by_form WHERE form = 'present'
