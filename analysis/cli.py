@@ -347,13 +347,11 @@ def _store(results: str | None) -> Iterator["ResultsStore"]:
 def _refusals(*kinds: type[Exception]) -> Iterator[None]:
     """What is refused is one line, and exit status 2."""
     from grid.results.database import ResultsUnreachable
-    from grid.stores.evidence import BrokenEvidence
 
     refused: tuple[type[Exception], ...] = (
         HomeError,
         ResultsUnreachable,
         LookupError,
-        BrokenEvidence,
         *kinds,
     )
     try:

@@ -38,7 +38,7 @@ def presentable(text: str) -> str:
 def redacted(text: str) -> str:
     """`text` with every password, key and token that it quotes as `***`: in URLs, beside their names, in HTTP
     headers, and wherever one of this process's own arguments or environment variables is repeated."""
-    for secret in sorted(_own_secrets(), key=len, reverse=True):
+    for secret in sorted(_own_secrets() | set(_passwords(text)), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _without_written(text)
 

@@ -280,12 +280,11 @@ def _refusal(error: Exception) -> tuple[str, int] | None:
     from grid.results.store import IdentityClash
     from grid.spec.spec import SpecError
     from grid.stores.artifacts import BrokenArtifact
-    from grid.stores.evidence import BrokenEvidence
     from grid.stores.home import HomeError
     from grid.stores.storage import StorageError
 
     given = CardError, DataError, MissingWeights, Refused, SpecError
-    places = BrokenArtifact, BrokenEvidence, HomeError, IdentityClash, ResultsUnreachable, StorageError
+    places = BrokenArtifact, HomeError, IdentityClash, ResultsUnreachable, StorageError
     if isinstance(error, (*given, *places, LookupError)):
         return f"refused: {' '.join(str(error).split())}", REFUSED
     if isinstance(error, OperationalError):

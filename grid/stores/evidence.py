@@ -20,8 +20,8 @@ SUMS = "sha256"  # in the manifest; trials of earlier versions of the code have 
 REPORT = ("trial", "attempt", "metrics", "n_failed", "on_failed", "seconds", "provenance")
 
 
-class BrokenEvidence(RuntimeError):  # noqa: N818  reads as the message does
-    """A file that a trial left is not what it wrote; the message is one line that names it, says what is
+class BrokenEvidence(LookupError):  # noqa: N818  reads as the message does
+    """A file that a trial left is not as it was written; the message is one line that names it, says what is
     wrong and what mends it."""
 
     def __init__(self, trial: str, file: str, wrong: str) -> None:

@@ -73,7 +73,7 @@ def mass_inside(method, network, images):
     pixels, labels = to_pixels(pixels, "cpu").float(), torch.from_numpy(images.labels)
     raw, logits = method.relevance.maps(network, pixels, labels)
     maps = unit_maps(raw.detach(), SIDE).numpy()
-    return (maps * masks).sum() / maps.sum(), (maps * ~masks).mean(), logits.argmax(1).numpy()
+    return (maps * masks).sum() / maps.sum(), (maps * (masks == 0)).mean(), logits.argmax(1).numpy()
 
 
 def test_relevance_moves_into_the_mask_and_the_classes_stay(data):
