@@ -52,7 +52,7 @@ def test_a_detector_that_finds_nothing_is_said_wherever_its_trial_is_shown(
             for segmenter in (blind, {"name": "whole_image"})
         ],
     )
-    printed = shell.run("grid", "run", str(spec))
+    printed = shell.run("grid", "run", str(spec), timeout=500)
     assert "0.0 boxes an image (most 0), none in 100% of the images" in printed
     warning = "; ".join([NO_BOXES, NO_SEGMENTS, *WHOLE_IMAGES])
     assert f"WARNING of 1 trial: {warning}" in " ".join(printed.split())
