@@ -92,8 +92,8 @@ def _open(tracking_uri: str, experiment: str) -> Place:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     from mlflow import MlflowClient  # seconds to import: only where it is needed
 
-    client = MlflowClient(tracking_uri=tracking_uri)
     with _no_stray_folder(tracking_uri):
+        client = MlflowClient(tracking_uri=tracking_uri)
         found = client.get_experiment_by_name(experiment)  # makes the schema of a new database
     if found is None:
         client.create_experiment(experiment, artifact_location=_artifact_location(tracking_uri))
