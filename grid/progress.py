@@ -46,8 +46,13 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing more is shown, whatever goes on; the terminal is as it was."""
         if self._live:
             self._bar.stop()
+        self.console.quiet = True
 
     def say(self, line: str) -> None:
         """One line, without secrets."""

@@ -1,7 +1,7 @@
 """`python -m grid run`: everything between a spec on disk and its numbers in the results store."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -108,8 +108,19 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
     status = "failed"
     with terminated_as_interrupted(), _mirror(request) as mirror:
         recorder = Recorder(world.results, world.store, launch_id, mirror.submit)
+
+        def lost(reason: str) -> None:
+            """Ends the process: Ray would soon, with nothing written, and its calls may never return."""
+            recorder.interrupt()
+            world.results.end_launch(launch_id, "interrupted")
+            display.say(f"the Ray cluster is gone ({reason}); the same command goes on where it stopped")
+            display.close()
+            mirror.submit_launch(launch_id, {})
+            mirror.close()
+            os._exit(SOMETHING_FAILED)
+
         try:
-            failed = _work(request, plan, recorder, launch_id, display)
+            failed = _work(request, plan, recorder, launch_id, display, lost)
             status = "failed" if failed else "done"
         except (KeyboardInterrupt, SystemExit):  # the latter by Ray's own handler of a polite kill
             status = "interrupted"
@@ -131,7 +142,14 @@ def _mirror(request: Request) -> Iterator[Mirror]:
         mirror.close()
 
 
-def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, display: Display) -> bool:
+def _work(
+    request: Request,
+    plan: Plan,
+    recorder: Recorder,
+    launch_id: int,
+    display: Display,
+    lost: Callable[[str], None],
+) -> bool:
     """Stages, then trials, on a cluster; whether anything failed or is missing in the end."""
     from grid.planning.planning import proposals_of
     from grid.stages.cluster import cluster, preflight
@@ -147,7 +165,7 @@ def _work(request: Request, plan: Plan, recorder: Recorder, launch_id: int, disp
     heartbeat = Heartbeat(world.results, launch_id)
     try:
         # again, now that Ray is up: its own handler ends the process
-        with cluster(request.address) as resources, terminated_as_interrupted():
+        with cluster(request.address, lost) as resources, terminated_as_interrupted():
             preflight(plan.spec, plan.needed_stages(trials), trials, resources)
             failed = run_stages(plan, trials, world.store, world.results, resources, display)
             runnable = _without_failed_stages(trials, failed, recorder)

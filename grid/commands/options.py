@@ -13,6 +13,6 @@ Sets = Annotated[
 Storage = Annotated[str | None, typer.Option(help="artifact store: a folder, s3://…, any fsspec URI")]
 Results = Annotated[str | None, typer.Option(help="results store: sqlite:///… or postgresql://…")]
 Address = Annotated[
-    str | None, typer.Option(help="Ray cluster to join: auto or ray://…; default: this machine")
+    str | None, typer.Option(help="Ray cluster to join: auto or host:port; default: this machine")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]

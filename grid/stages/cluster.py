@@ -3,19 +3,21 @@
 import json
 import logging
 import os
-import re
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
+from ray._private import worker
+from ray._private.worker import print_to_stdstream
 
 from components.models.weights.checkpoints import WEIGHTS, weights_folder
 from components.stage import ColumnStage
 from grid.planning.plan import PlannedStage, PlannedTrial
-from grid.refused import Refused
 from grid.spec.spec import MethodResources, Spec, StageResources
+from grid.stages.address import RAY_ADDRESS, knock
+from grid.stages.address import ClusterError as ClusterError  # callers know it by this place
+from grid.stages.watch import Watch
 from grid.stores.home import in_ray_job
 from grid.stores.provenance import COMMIT, ROOT, stated_commit
 
@@ -29,57 +31,72 @@ ALLOCATOR = {  # of workers: else glibc gives large blocks back at once, and mod
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
 }
+BACKEND_LOG = "RAY_BACKEND_LOG_LEVEL"  # Ray's own variable
+STDERR = 2  # the file, which C++ writes to
 ENVIRONMENT = ("CONCEPTGRID_", "MALLOC_", "AWS_", "HF_", "OMP_")  # prefixes that workers get too
 
 
-RAY_ADDRESS = "RAY_ADDRESS"  # Ray's own variable: the cluster to join
-PATIENCE = 10.0  # seconds for a cluster to answer at all
-
-
-class ClusterError(Refused):
-    """The cluster cannot do what is asked; one line says what is short."""
-
-
 @contextmanager
-def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
-    """A connection to `address` (`auto`, `host:port`, `ray://host:port`), else to RAY_ADDRESS or the cluster
+def cluster(address: str | None, lost: Callable[[str], None] | None = None) -> Iterator[Mapping[str, float]]:
+    """A connection to `address` (`auto`, `host:port`), else to RAY_ADDRESS or the cluster
     of the Ray job that this is, else to a new one on this machine, whatever other clusters run on it; gives
-    the cluster's resources. ClusterError if there is none at the address."""
+    the cluster's resources. ClusterError if there is none at the address.
+
+    lost: called, from any thread, with the reason if the cluster goes away."""
     if not in_ray_job():
         address = address or os.environ.get(RAY_ADDRESS) or None
     joins = address is not None or in_ray_job()
     options: dict[str, Any] = {"runtime_env": _runtime_env(joins)}
     if address is not None:
-        _knock(address)
-        options["address"] = address
+        options["address"] = knock(address)
     elif not joins:
         options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
         options["_system_config"] = KEEP_WORKERS
     logging.getLogger("ray").setLevel(logging.ERROR)  # what Ray has to say at INFO is in its own logs
     try:
-        ray.init(logging_level="ERROR", log_to_driver=False, **options)
-    except (ConnectionError, ValueError, ray.exceptions.RaySystemError) as error:
-        what = f"no Ray cluster at {address}" if joins else "Ray does not start here"
-        raise ClusterError(f"{what}: {str(error).splitlines()[0]}") from error
+        # processes of a new cluster would inherit the level, and write nothing to their files
+        with _quietly() if joins else nullcontext():
+            worker.print_to_stdstream = _show
+            ray.init(logging_level="ERROR", log_to_driver=False, **options)
+    except Exception as error:  # Ray raises bare ones too, as when a node takes too long to start
+        what = f"no Ray cluster to join at {address}" if joins else "Ray does not start here"
+        why = error.__cause__ or error  # Ray says no more than the address again
+        raise ClusterError(f"{what}: {' '.join(str(why).split())}") from error
+    watch = Watch(lost) if lost else None
     try:
         yield ray.cluster_resources()
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        if lost and watch and not watch.sees_it():
+            lost(" ".join(str(error).split()))
+        raise
     finally:
+        if watch and not joins:  # a new cluster goes away now, as it should
+            watch.stop()
         ray.shutdown()
+        if watch:
+            watch.stop()
 
 
-def _knock(address: str) -> None:
-    """ClusterError if nobody listens at the address: Ray itself tries for long, and prints pages."""
-    if address == "auto":
-        return
-    form = re.fullmatch(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})", address)
-    if form is None:
-        raise ClusterError(
-            f"Ray address {address!r}: give auto, host:port or ray://host:port (--address, or {RAY_ADDRESS})"
-        )
+def _show(message: dict[str, Any], ignore_prefix: bool) -> None:
+    """What Ray itself has to say of a cluster, without the pages of a node that ended: our watch says it."""
+    if not any(line.startswith("Raylet is terminated") for line in message["lines"]):
+        print_to_stdstream(message, ignore_prefix)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Ray's C++ reads its level once, and says so, and what it tries; what comes of it is raised."""
+    level, said = os.environ.get(BACKEND_LOG), os.dup(STDERR)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), STDERR)
+    os.environ[BACKEND_LOG] = level or "fatal"
     try:
-        socket.create_connection((form["host"].strip("[]"), int(form["port"])), PATIENCE).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
+        yield
+    finally:
+        if level is None:
+            del os.environ[BACKEND_LOG]
+        os.dup2(said, STDERR)
+        os.close(said)
 
 
 def _runtime_env(joins: bool) -> dict[str, Any]:

@@ -26,13 +26,17 @@ class Recorder:
             launch_id,
             mirror,
         )
+        self._has_stopped = False
         self.running: set[str] = set()
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
         self.warnings: dict[str, str] = {}
 
     def claim(self, trial_id: str) -> int | None:
-        """The number of this attempt; None if another launch has the trial, or it is done."""
+        """The number of this attempt; None if another launch has the trial, or it is done, or this launch
+        has stopped."""
+        if self._has_stopped:
+            return None
         attempt = self._results.claim(trial_id, self._launch_id)
         if attempt is not None:
             self.running.add(trial_id)
@@ -57,11 +61,13 @@ class Recorder:
         self._mirror(trial_id)
 
     def interrupt(self) -> None:
-        """The launch stops: what runs is interrupted."""
-        self._results.interrupt(self.running)
-        for trial_id in self.running:
+        """The launch stops: what runs is interrupted, and nothing more is claimed."""
+        self._has_stopped = True
+        running = set(self.running)  # another thread may still be told of one that ended
+        self._results.interrupt(running)
+        for trial_id in running:
             self._mirror(trial_id)
-        self.running.clear()
+        self.running -= running
 
     def recover(self, trial_ids: Iterable[str]) -> set[str]:
         """Records the trials that had written their report before their driver died; returns them. Those
