@@ -3,11 +3,13 @@
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from components.models.weights.checkpoints import WEIGHTS, weights_folder
 from grid.free_text import has_credentials
+from grid.refused import SOMETHING_FAILED, Refused
 from grid.stores.home import HOME, RESULTS_URL, STORAGE, TRACKING_URI, HomeError
 from grid.stores.provenance import COMMIT, ROOT, git, stated_commit
 
@@ -19,9 +21,12 @@ def submit(spec: Path, arguments: Sequence[str], address: str, python: str, wait
     """Submits the run; returns the exit status: 0 if it succeeded (or was accepted, without `wait`).
 
     python: the interpreter on the cluster. Raises HomeError if no absolute home is set, or if the working
-    directory is too large; ConnectionError if there is no cluster at `address`.
+    directory is too large; Refused if no job server at `address` takes the job.
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
+
+    if not address.startswith(("http://", "https://")):
+        raise Refused(f"job server {address!r}: give its address as http://host:8265")
 
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if not Path(environment.get(HOME, "")).is_absolute():
@@ -38,18 +43,40 @@ def submit(spec: Path, arguments: Sequence[str], address: str, python: str, wait
             )
     environment[COMMIT] = json.dumps(stated_commit())
     _check_size()
-    client = JobSubmissionClient(address)
     command = [python, "-m", "grid", "run", str(spec), *arguments]
-    job = client.submit_job(
-        entrypoint=shlex.join(command),
-        runtime_env={"working_dir": str(ROOT), "env_vars": environment},
-        metadata={"git_commit": stated_commit()["git_commit"] or "", "spec": str(spec)},
-    )
+    with _job_server(address):
+        client = JobSubmissionClient(address)
+        job = client.submit_job(
+            entrypoint=shlex.join(command),
+            runtime_env={"working_dir": str(ROOT), "env_vars": environment},
+            metadata={"git_commit": stated_commit()["git_commit"] or "", "spec": str(spec)},
+        )
     print(f"submitted {job}; follow it: ray job logs --follow {job} --address {address}")
     if not wait:
         return 0
-    _follow(client, job)
-    return 0 if client.get_job_status(job) == JobStatus.SUCCEEDED else 1
+    try:
+        with _job_server(address):
+            _follow(client, job)
+            return 0 if client.get_job_status(job) == JobStatus.SUCCEEDED else 1
+    except Refused as error:
+        print(f"{error}; job {job} may go on without its log here")
+        return SOMETHING_FAILED
+
+
+@contextmanager
+def _job_server(address: str) -> Iterator[None]:
+    """Refused, in one line, if the job server does not answer or does not let us in."""
+    from aiohttp import ClientError
+    from ray.exceptions import AuthenticationError
+
+    from grid.stages.address import TOKEN_AS_THERE
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise Refused(f"the job server at {address} wants another token: {TOKEN_AS_THERE}") from error
+    except (ClientError, OSError, RuntimeError, ValueError) as error:
+        raise Refused(f"the job server at {address}: {str(error).splitlines()[0]}") from error
 
 
 def _follow(client: object, job: str) -> None:

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from grid.commands.submit import submit
+from grid.refused import Refused
 from grid.spec.spec import MethodResources, StageResources
 from grid.stages.cluster import ClusterError, replicas_for, require_room
 from grid.stores.home import HomeError
 from tests.grid.conftest import ROOT, Shell
-from tests.grid.stages.ray_head import Head, running_head
+from tests.grid.stages.ray_head import Head, free_ports, running_head
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,16 @@ def test_submit_needs_a_home_that_outlives_the_job(monkeypatch: pytest.MonkeyPat
             monkeypatch.setenv("CONCEPTGRID_HOME", home)
         with pytest.raises(HomeError, match="absolute path"):
             submit(Path("experiments/demo.yaml"), [], "http://127.0.0.1:1", sys.executable, wait=True)
+
+
+def test_submit_to_what_is_no_job_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCEPTGRID_HOME", str(tmp_path))
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    for address, reason in ((nobody, "give its address as http"), (f"http://{nobody}", "Failed to connect")):
+        with pytest.raises(Refused, match=reason) as refused:
+            submit(Path("experiments/demo.yaml"), [], address, sys.executable, wait=True)
+        assert nobody in str(refused.value)
+        assert len(str(refused.value).splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
