@@ -12,12 +12,12 @@ from grid.stages.address import is_on
 
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # Ray's own variable: when it ends the process
 RAYS_PATIENCE = 60.0  # seconds, where that is not set
-TO_WRITE = 40.0  # seconds before that, to say and to write what there is to
+TO_WRITE = 25.0  # seconds before that, to say and to write what there is to
 EVERY = 2.0  # seconds
 
 
 def patience() -> float:
-    """Seconds without an answer after which the cluster is gone: 20, or what Ray's own variable allows."""
+    """Seconds without an answer after which the cluster is gone: 35, or what Ray's own variable allows."""
     return max(float(os.environ.get(RECONNECT, RAYS_PATIENCE)) - TO_WRITE, 5.0)
 
 
