@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sqlalchemy import create_engine, text
 
 from grid.results.store import ResultsStore, TrialEntry
 
@@ -33,6 +34,14 @@ def postgres() -> Iterator[str]:
         server.cleanup()
 
 
+def empty(server: str) -> None:
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+
+
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """URL of a results store with the experiment `small`; nothing may change it."""
@@ -41,6 +50,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         address = f"sqlite:///{folder}/results.db"
     else:
         address = request.getfixturevalue("postgres")
+        empty(address)  # pytest may leave a parameter and come back to it
     store = ResultsStore.open(address)
     fill(store, folder)
     store.close()

@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from sqlalchemy import text
 
 from grid.results.store import ResultsStore, TrialEntry
-from grid.stores.home import sqlite_url
 from grid.tracking.keys import metric_key
 from grid.tracking.mirror import Mirror, needs_mirror
 
@@ -49,22 +48,6 @@ def blank(uri: str, path: Path) -> str:
     """A new MLflow database at this path."""
     shutil.copyfile(Path(uri.removeprefix("sqlite:///")).with_name("blank.db"), path)
     return f"sqlite:///{path}"
-
-
-def test_a_database_in_a_folder_of_any_name_makes_no_other_folder(
-    tmp_path: Path, store: ResultsStore
-) -> None:
-    folder = tmp_path / 'it\'s 100%20 "mine" #1?'
-    opened = Mirror(sqlite_url(folder / "mlflow.db"), store, "odd")
-    run = opened._client.create_run(opened._connect().experiment_id)
-    opened._client.log_text(run.info.run_id, "text", "a.txt")
-    opened.close()
-    assert {path.name for path in tmp_path.iterdir()} - {"results.db-wal", "results.db-shm"} == {
-        folder.name, "results.db",
-    }  # fmt: skip
-    assert (folder / "mlflow.db").is_file()
-    (written,) = (folder / "mlartifacts").rglob("a.txt")
-    assert written.read_text() == "text"
 
 
 @pytest.fixture
