@@ -66,7 +66,7 @@ def cluster(address: str | None, lost: Callable[[str], None] | None = None) -> I
     try:
         yield ray.cluster_resources()
     except (ConnectionError, ray.exceptions.RayError) as error:
-        if lost and watch and not watch.sees_it():
+        if lost and watch and not watch.is_in_touch():
             lost(" ".join(str(error).split()))
         raise
     finally:
