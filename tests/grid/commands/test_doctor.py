@@ -136,11 +136,14 @@ def test_services_that_do_not_answer_are_listed_without_their_passwords(
 
 
 def test_a_cluster_that_does_not_answer_is_listed(doctor: Callable[..., Any]) -> None:
-    for address in ("ray://127.0.0.1:1", "127.0.0.1:1"):
+    for address, says in (
+        ("127.0.0.1:1", "refused"),
+        ("ray://127.0.0.1:10001", "from outside of its cluster"),
+    ):
         status, missing = doctor(str(ROOT / "experiments/demo.yaml"), "--address", address)
         assert status == 1
         assert set(missing) == {f"Ray cluster {address}"}
-        assert "refused" in missing[f"Ray cluster {address}"]["detail"]
+        assert says in missing[f"Ray cluster {address}"]["detail"]
 
 
 def test_data_that_is_there_in_part_or_wrong_is_listed(

@@ -172,7 +172,7 @@ def test_a_cluster_that_is_not_there_is_set_where_it_was(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert "set RAY_ADDRESS to" in missing()["Ray cluster 127.0.0.1:1"].fix
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
-    assert "give auto, host:port" in missing()["Ray cluster nonsense"].detail
+    assert "give auto, or host:port" in missing()["Ray cluster nonsense"].detail
     monkeypatch.delenv("RAY_ADDRESS")
     assert missing() == {}
 
