@@ -26,7 +26,8 @@ _BESIDE_ITS_NAME = re.compile(
     rf"((?:^|[\s,;{{(\"'&?_-])[\w.]*{SECRET}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;\"'}}\]]+)", re.I
 )
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}")
-_SECRET_VARIABLE = re.compile(rf"(?:{SECRET}|_KEY|_PAT)$", re.I)
+# PWD and OLDPWD are folders
+_SECRET_VARIABLE = re.compile(r"(?:PASSW(?:OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|_KEY|_PAT)$", re.I)
 
 
 def presentable(text: str) -> str:
@@ -58,7 +59,8 @@ def _without_written(text: str) -> str:
 
 
 def _own_secrets() -> set[str]:
-    named = (value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name))
+    environment = os.environ.items()
+    named = (v for name, v in environment if _SECRET_VARIABLE.search(name) and not os.path.exists(v))
     quoted = (secret for value in [*os.environ.values(), *sys.argv] for secret in _passwords(value))
     return {secret for secret in named if len(secret) >= LEAST_LENGTH_OF_VARIABLE} | {
         secret for secret in quoted if len(secret) >= LEAST_LENGTH

@@ -67,6 +67,14 @@ def test_a_key_that_the_environment_holds_is_hidden(monkeypatch: pytest.MonkeyPa
     assert redacted("signature of wJalrXUtnFEMI is false-looking") == "signature of *** is false-looking"
 
 
+def test_a_folder_that_the_environment_names_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert presentable(f"no file {tmp_path}/x") == f"no file {tmp_path}/x"
+
+
 def test_a_defect_is_a_traceback_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught, plain_end():
         raise RuntimeError("cannot open postgresql://me:s3cret@host/db")
