@@ -17,6 +17,7 @@ from components.method import LAST, Explanation, Fitted, Metric, Report
 from components.models.segmentation.prompted_segmenter import PromptedSegmenter
 from components.pixels.places import in_pixels
 from components.stage import Stage, sampled
+from components.stages.base.finds import MOST_EMPTY
 from components.stages.base.network_stage import FramedNetwork
 from components.stages.clip_images import ClipImages
 from components.stages.clip_segments import ClipSegments
@@ -165,6 +166,15 @@ class FineTuned(FineTuningKnobs):
         return Fitted(
             {**tensors, **ids}, {"numbers": facts, "disagreement": done.disagreement, "files": texts}
         )
+
+    def warnings(self, metrics: Sequence[Metric]) -> list[str]:
+        """Where more than a tenth of the few images were dropped for their masks. Without those of a whole
+        class, as where none of its concepts is kept, a trial looks as good as any."""
+        told = {metric.name: metric.value for metric in metrics if metric.split == "train"}
+        dropped = told["masks_empty"] + told["masks_too_large"]
+        share = dropped / (told["images_trained"] + told["images_held_out"] + dropped)
+        why = "whose masks are empty or too large"
+        return [f"fine-tuned without {share:.0%} of its images, {why}"] if share > MOST_EMPTY else []
 
     def _names(self, card: Card) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return card.classes, card.vocabulary(self.vocabulary)

@@ -12,6 +12,7 @@ from components.data.images import DataError
 from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from components.data.sample import Sample
 from components.evaluation.accuracies import predictions_of
+from components.method import Metric
 from components.metrics.accuracy import average_accuracy
 from components.models.clip.clip import Clip
 from components.models.networks.backbones.small_vit import SmallVit
@@ -356,3 +357,12 @@ def test_masks_of_a_pool_are_made_of_it_alone():
     prompted = Cft(segmenter=GroundedSam()).stages(CARD.model_copy(update={"masks": None}), 0)
     assert prompted["class_segments"].boxes.texts.texts == CARD.classes
     assert set(Cft(masks="object").stages(CARD, 0)) == {"images", "classifier"}
+
+
+@pytest.mark.parametrize(("empty", "too_large", "says"), [(2, 1, ""), (2, 2, "14% of its images")])
+def test_images_that_are_dropped_for_their_masks_are_warned_of(empty, too_large, says):
+    told = {"masks_empty": empty, "masks_too_large": too_large, "images_trained": 20, "images_held_out": 4}
+    told["images_held_out"] += 4 * (not says)
+    (warning,) = Cft().warnings([Metric(name, value, "train") for name, value in told.items()]) or [""]
+    assert says in warning
+    assert bool(warning) == bool(says)
