@@ -182,6 +182,7 @@ def fitted(data):
         method = kind(**COMMON)
         fit = method.fit(data, 0, nothing)
         found[kind] = (method, fit, method.evaluate(fit, data))
+        assert method.warnings(found[kind][2]) == [], "of these masks none is dropped"
     return found
 
 
@@ -320,6 +321,7 @@ def test_controls_are_trained_on_the_images_of_the_concepts(tiny_clip, tmp_path)
     assert len(drawn.trained) == 12
     said = method.evaluate(fits["concepts"], data)
     assert dropped == value(said, "masks_empty", "train") + value(said, "masks_too_large", "train")
+    assert [f"{dropped / 16:.0%}" in text for text in method.warnings(said)] == [True] * (dropped > 1.6)
     for fit in fits.values():
         np.testing.assert_array_equal(fit.tensors["trained_ids"], fits["concepts"].tensors["trained_ids"])
     shares = {source: fit.facts["numbers"]["mask_share"] for source, fit in fits.items()}
