@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from analysis.tables import read
+from analysis.tables import one_warning, read
 from grid.results.store import ResultsStore
 from grid.stores.evidence import LeftEvidence
 
@@ -77,7 +77,7 @@ def agreements(store: ResultsStore, experiment: str, a: str, b: str, metric: str
         row = _paired(one, two)
         if pair["segments_a"] != pair["segments_b"]:
             row["agreement"] = float("nan")
-        warning = pair["warning_a"] or pair["warning_b"]
+        warning = one_warning([pair["warning_a"], pair["warning_b"]])
         rows.append(
             {"dataset": pair["dataset"], "seed": pair["seed"], "a": a, "b": b, **row, "warning": warning}
         )

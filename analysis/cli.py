@@ -348,12 +348,7 @@ def _refusals(*kinds: type[Exception]) -> Iterator[None]:
     """What is refused is one line, and exit status 2."""
     from grid.results.database import ResultsUnreachable
 
-    refused: tuple[type[Exception], ...] = (
-        HomeError,
-        ResultsUnreachable,
-        LookupError,
-        *kinds,
-    )
+    refused: tuple[type[Exception], ...] = (HomeError, ResultsUnreachable, LookupError, *kinds)
     try:
         yield
     except refused as error:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import t as student_t
 
-from analysis.tables import read
+from analysis.tables import one_warning, read
 from grid.results.store import ResultsStore
 
 PLANNED = """
@@ -85,13 +85,8 @@ def _difference(
         "difference": (both["b"] - both["a"]).mean(),
         "ci_low": low,
         "ci_high": high,
-        "warning": _warning(rows[rows["config_id"].isin([one, two])]),
+        "warning": one_warning(rows[rows["config_id"].isin([one, two])]["warning"]),
     }
-
-
-def _warning(rows: pd.DataFrame) -> str | None:
-    known = rows["warning"].dropna()
-    return None if known.empty else str(known.max())
 
 
 def _one_configuration(rows: pd.DataFrame, validation: pd.DataFrame, name: str) -> str:

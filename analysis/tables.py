@@ -1,7 +1,7 @@
 """The tables that people ask for, as data frames made from the views."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -139,6 +139,12 @@ def common_notes(row: Any) -> list[str]:
 def warning_note(row: Any) -> str:
     """What trials of the row warn of; empty if nothing."""
     return f"WARNING: {row['warning']}" if isinstance(row["warning"], str) else ""
+
+
+def one_warning(warnings: Iterable[Any]) -> str | None:
+    """One of the things that several trials warn of, as in the views; None if none of them warns. Missing
+    values may be None or NaN."""
+    return max((text for text in warnings if isinstance(text, str)), default=None)
 
 
 def on_failed_note(row: Any) -> str:

@@ -20,7 +20,9 @@ GAIN = STREAM.normal(0.1, 0.05, 60)
 TOPS = STREAM.integers(0, 5, 60)
 
 
-def enter(store: ResultsStore, folder: Path, name: str, tensors: dict[str, np.ndarray], **changes) -> None:
+def enter(
+    store: ResultsStore, folder: Path, name: str, tensors: dict[str, np.ndarray], warns=(), **changes
+) -> None:
     trial = {"method": name, "method_version": 1, "dataset": "toybirds", "data_fingerprint": "f", "seed": 0}
     trial |= {"id": name, "config": {"k": 1}, "stages": {"segments": "superpixels"}, **changes}
     entry = TrialEntry(**trial)
@@ -32,7 +34,7 @@ def enter(store: ResultsStore, folder: Path, name: str, tensors: dict[str, np.nd
         (place / "fitted.safetensors").write_bytes(safetensors.numpy.save(tensors))
     done = {
         "attempt": store.claim(entry.id, launch), "metrics": [], "n_failed": 0, "seconds": 1.0,
-        "provenance": {}, "on_failed": "wrong", "uri": place.as_uri(),
+        "provenance": {}, "on_failed": "wrong", "uri": place.as_uri(), "warnings": warns,
     }  # fmt: skip
     assert store.finish(entry.id, done)
 
@@ -88,6 +90,18 @@ def test_other_masks_cannot_be_the_same(store):
     (row,) = agreements(store, "explained", "lime", "gradcam", "score").to_dict("records")
     assert math.isnan(row["agreement"])
     assert row["difference"] > 0
+
+
+def test_a_warning_of_either_trial_is_told(store, tmp_path):
+    kept = {"image_ids": IDS, "top_mask": TOPS, "score": BASE}
+    enter(store, tmp_path, "lrp", kept, warns=["no segments in 40% of the images"])
+    for names, warning in (
+        (("lime", "lrp"), "no segments in 40% of the images"),
+        (("lrp", "lime"), "no segments in 40% of the images"),
+        (("lime", "eac"), None),
+    ):
+        (row,) = agreements(store, "explained", *names, "score").to_dict("records")
+        assert row["warning"] == warning, names
 
 
 def test_what_cannot_be_compared_is_said(store, tmp_path):
