@@ -26,6 +26,7 @@ from grid.stores.artifacts import ArtifactStore
 from grid.stores.home import (
     DATA,
     HOME,
+    RAY_ADDRESS,
     RESULTS_URL,
     STORAGE,
     TRACKING_URI,
@@ -33,6 +34,7 @@ from grid.stores.home import (
     data_folder,
     home,
     in_ray_job,
+    joins_cluster,
     refuse_throw_away_places,
     results_url,
     storage_uri,
@@ -42,7 +44,6 @@ from grid.stores.storage import FILE, Storage, StorageError
 from grid.stores.world import probe_writable
 
 FREE_BYTES = 2 * 2**30
-RAY_ADDRESS = "RAY_ADDRESS"  # Ray's own variable: the cluster to join
 EVERYWHERE = " (on every machine of the cluster under the same path)"
 ANSWER_SECONDS = 5.0  # for a service to answer
 
@@ -67,8 +68,8 @@ class Places:
 
     @property
     def joins(self) -> bool:
-        """Whether the run joins a cluster, whose machines may be others than this one."""
-        return bool(self.address or os.environ.get(RAY_ADDRESS)) or in_ray_job()
+        """As `joins_cluster`."""
+        return joins_cluster(self.address)
 
     @property
     def folder(self) -> Path | None:
@@ -163,7 +164,8 @@ def _named(plan: Plan, noun: str, well: str, everywhere: str = "") -> Iterator[F
 
 def _machines(plan: Plan, places: Places) -> Iterator[Finding]:
     """Whether GPUs and CPUs suffice: of the cluster that the run would join, else of this machine."""
-    from grid.stages.cluster import ClusterError, cluster
+    from grid.stages.address import ClusterError
+    from grid.stages.cluster import cluster
 
     if not places.joins:
         import torch
@@ -220,7 +222,8 @@ def _room(plan: Plan, total: Mapping[str, float], where: str) -> Iterator[Findin
 
 def _without_room(plan: Plan, spec: Spec, total: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """Of the stages and trials that could never run, why, and the spec's key of what they take."""
-    from grid.stages.cluster import ClusterError, preflight
+    from grid.stages.address import ClusterError
+    from grid.stages.cluster import preflight
 
     stages = {stage.stage.kind: stage for stage in plan.stages.values()}
     trials = {trial.method_name: trial for trial in plan.trials}

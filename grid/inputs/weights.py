@@ -87,16 +87,20 @@ def recorded_sums(path: Path) -> dict[Path, str]:
     return {path.parent / line[66:]: line[:64] for line in lines}
 
 
+def published_sums(name: str, path: Path) -> dict[Path, str]:
+    """The sums that the table of weights states for the weights called `name`; none of others."""
+    return table()[name].sums(path) if name in table() else {}
+
+
 def expected_sums(name: str, path: Path) -> dict[Path, str]:
     """What the files of the weights called `name` should hash to: as published, else as recorded."""
-    published = table()[name].sums(path) if name in table() else {}
-    return {**recorded_sums(path), **published}
+    return {**recorded_sums(path), **published_sums(name, path)}
 
 
 def problem(name: str, path: Path, found: Mapping[Path, str]) -> str:
     """What is wrong with the weights at `path` whose files hash to `found`, and what mends it; empty if
     nothing is. Whole files with another sum may be somebody's own, and are told apart from damaged ones."""
-    published = table()[name].sums(path) if name in table() else {}
+    published = published_sums(name, path)
     remedy = f"{FETCH} {shlex.quote(name)} --again"
     try:
         expected = expected_sums(name, path)

@@ -15,8 +15,8 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from grid.refused import Refused
+from grid.stores.home import RAY_ADDRESS
 
-RAY_ADDRESS = "RAY_ADDRESS"  # Ray's own variable: the cluster to join
 AUTH_MODE = "RAY_AUTH_MODE"  # Ray's own variable: `token` or `disabled`
 PATIENCE = 10.0  # seconds for a cluster to answer at all
 FORMS = f"give auto, or host:port of a head (--address, or {RAY_ADDRESS})"

@@ -15,10 +15,9 @@ from components.models.weights.checkpoints import WEIGHTS, weights_folder
 from components.stage import ColumnStage
 from grid.planning.plan import PlannedStage, PlannedTrial
 from grid.spec.spec import MethodResources, Spec, StageResources
-from grid.stages.address import RAY_ADDRESS, knock
-from grid.stages.address import ClusterError as ClusterError  # callers know it by this place
+from grid.stages.address import ClusterError, knock
 from grid.stages.watch import Watch
-from grid.stores.home import in_ray_job
+from grid.stores.home import RAY_ADDRESS, in_ray_job, joins_cluster
 from grid.stores.provenance import COMMIT, ROOT, stated_commit
 
 KEEP_WORKERS = {  # between pipelines: starting a Python with Ray in it takes longer than many a stage
@@ -43,9 +42,9 @@ def cluster(address: str | None, lost: Callable[[str], None] | None = None) -> I
     the cluster's resources. ClusterError if there is none at the address.
 
     lost: called, from any thread, with the reason if the cluster goes away."""
+    joins = joins_cluster(address)
     if not in_ray_job():
         address = address or os.environ.get(RAY_ADDRESS) or None
-    joins = address is not None or in_ray_job()
     options: dict[str, Any] = {"runtime_env": _runtime_env(joins)}
     if address is not None:
         options["address"] = knock(address)

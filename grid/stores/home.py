@@ -11,6 +11,7 @@ RESULTS_URL = "CONCEPTGRID_RESULTS_URL"
 STORAGE = "CONCEPTGRID_STORAGE"
 DATA = "CONCEPTGRID_DATA"
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+RAY_ADDRESS = "RAY_ADDRESS"  # Ray's own variable: the cluster to join
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in the driver of a submitted job
 
 SQLITE = "sqlite:///"
@@ -102,6 +103,11 @@ def data_folder() -> Path | None:
 def in_ray_job() -> bool:
     """Whether this is the driver of a submitted Ray job: its working directory is a throw-away copy."""
     return RAY_JOB in os.environ
+
+
+def joins_cluster(address: str | None) -> bool:
+    """Whether a run with this `--address` joins a cluster, whose machines may be others than this one."""
+    return bool(address or os.environ.get(RAY_ADDRESS)) or in_ray_job()
 
 
 def refuse_throw_away_places(results: str, storage: str) -> None:

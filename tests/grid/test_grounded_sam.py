@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.grid.conftest import Shell
-from tests.small_sam import sam
-from tests.tiny_grounding_dino import write_grounding_dino
+from tests.small_grounded_sam import grounded_sam, write_weights
 
 pytestmark = pytest.mark.slow
 
@@ -19,10 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A weights folder under the names that the spec gives."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    write_grounding_dino(folder / "dino")
-    torch.save(sam().state_dict(), folder / "sam.pth")
+    folder = write_weights(tmp_path / "weights")
     shutil.copytree("datasets/toybirds/clip", folder / "clip")
     return folder
 
@@ -31,18 +26,6 @@ def test_thresholds_share_one_pass_and_unions_are_encoded_anew(
     birds: Path, weights: Path, tmp_path: Path, write_spec: Callable[..., Path]
 ) -> None:
     shell = Shell(tmp_path / "home", tmp_path / "log", CONCEPTGRID_WEIGHTS=str(weights))
-    segmenter = {
-        "name": "grounded_sam",
-        "detector": {
-            "name": "grounding_dino",
-            "checkpoint": "dino",
-            "stored_threshold": 0.3,
-            "shortest_edge": 48,
-            "longest_edge": 64,
-        },
-        "box_segmenter": {"name": "sam", "checkpoint": "sam.pth"},
-        "k_top_stored": 3,
-    }
     spec = write_spec(
         name="grounded",
         datasets=[{"name": "toybirds", "root": str(birds), "images_per_split": 8}],
@@ -50,7 +33,7 @@ def test_thresholds_share_one_pass_and_unions_are_encoded_anew(
             {
                 "method": "seg_mil_cbm",
                 "clip": {"checkpoint": "clip"},
-                "segmenter": segmenter,
+                "segmenter": grounded_sam(stored_threshold=0.3, k_top_stored=3),
                 "recipe": {"epochs": 1},
                 "tau_min_pixels": 0,
                 "epochs": 2,

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.grid.conftest import Shell
-from tests.small_sam import sam
-from tests.tiny_grounding_dino import write_grounding_dino
+from tests.small_grounded_sam import grounded_sam, write_weights
 
 pytestmark = pytest.mark.slow
 
@@ -20,22 +19,9 @@ WHOLE_IMAGES = [f"no segment survived in 100% of the bags ({split})" for split i
 def test_a_detector_that_finds_nothing_is_said_wherever_its_trial_is_shown(
     birds: Path, tmp_path: Path, write_spec: Callable[..., Path]
 ) -> None:
-    import torch
-
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    write_grounding_dino(weights / "dino")
-    torch.save(sam().state_dict(), weights / "sam.pth")
+    weights = write_weights(tmp_path / "weights")
     shell = Shell(tmp_path / "home", tmp_path / "log", CONCEPTGRID_WEIGHTS=str(weights))
-    blind = {
-        "name": "grounded_sam",
-        "detector": {
-            "name": "grounding_dino", "checkpoint": "dino", "stored_threshold": 0.999,
-            "shortest_edge": 48, "longest_edge": 64,
-        },
-        "box_segmenter": {"name": "sam", "checkpoint": "sam.pth"},
-        "k_top_stored": 2,
-    }  # fmt: skip
+    blind = grounded_sam(stored_threshold=0.999, k_top_stored=2)
     spec = write_spec(
         name="blind",
         datasets=[{"name": "toybirds", "root": str(birds), "images_per_split": 8}],

@@ -17,7 +17,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from grid.stages import address as asked
-from grid.stages.cluster import ClusterError
+from grid.stages.address import ClusterError
 from grid.stages.cluster import cluster as connected
 from tests.grid.stages.ray_head import free_ports
 

@@ -11,7 +11,8 @@ import yaml
 from grid.commands.submit import submit
 from grid.refused import Refused
 from grid.spec.spec import MethodResources, StageResources
-from grid.stages.cluster import ClusterError, replicas_for, require_room
+from grid.stages.address import ClusterError
+from grid.stages.cluster import replicas_for, require_room
 from grid.stores.home import HomeError
 from tests.grid.conftest import ROOT, Shell
 from tests.grid.stages.ray_head import Head, free_ports, running_head
