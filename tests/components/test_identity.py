@@ -50,6 +50,11 @@ def test_different_numbers_differ(a, b):
     assert digest({"k": a}) != digest({"k": b})
 
 
+@pytest.mark.parametrize(("a", "b"), [(0.123456789012, 0.123456789013), (1e-8, 1.00000000001e-8)])
+def test_numbers_that_differ_in_the_twelfth_digit_differ(a, b):
+    assert digest(a) != digest(b)
+
+
 def test_types_that_look_alike_differ():
     assert len({digest(value) for value in (1, "1", True, [1], {"1": 1}, None, "None", "")}) == 8
 

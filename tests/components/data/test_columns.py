@@ -97,3 +97,12 @@ def test_an_image_that_is_in_no_sample_has_not_failed(tmp_path):
     assert data.failed(ids).tolist() == [i == ids[4] for i in ids]
     assert data.usable(ids).tolist() == [i in ids[:4] for i in ids]
     assert not Data(CARD, index).failed(ids).any()
+
+
+def test_an_image_is_usable_where_every_column_has_it(tmp_path, index):
+    ids = index.image_ids
+    first = column(tmp_path / "first", tables(ids[1:]), {int(ids[0]): "cut short"})
+    second = column(tmp_path / "second", tables(ids[:-1]), {int(ids[-1]): "too large"})
+    data = Data(CARD, index, {"first": first, "second": second})
+    assert data.usable(ids).tolist() == [False, *[True] * (len(ids) - 2), False]
+    assert data.failed(ids).tolist() == [True, *[False] * (len(ids) - 2), True]
