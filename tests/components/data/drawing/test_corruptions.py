@@ -204,6 +204,23 @@ def test_fog_lies_between_none_and_all_of_its_amount():
     assert neighbours < 0.5 * far  # it is no white noise
 
 
+@pytest.mark.parametrize(("severity", "decay"), [(1, 2.0), (5, 1.4)])
+def test_fog_is_finer_by_the_squared_decay_each_octave(severity, decay):
+    """In plasma_fractal of ImageNet-C's code the middle of a square is the mean of its corners and noise, which is
+    divided by the decay when the squares are halved, and multiplied by a number drawn up to it, so divided twice."""
+    ratios = []
+    for seed in range(20):
+        fog = apply(grey(102, 256), "fog", severity, seed)[..., 0].astype(float)
+
+        def noise(step, fog=fog):
+            corners = fog[::step, ::step]
+            across = corners + np.roll(corners, -1, axis=0)
+            return (fog[step // 2 :: step, step // 2 :: step] - (across + np.roll(across, -1, axis=1)) / 4).std()
+
+        ratios.append(noise(64) / noise(32))
+    assert np.mean(ratios) == pytest.approx(decay**2, rel=0.12)
+
+
 def test_snow_darkens_nothing_and_has_flakes(photographs):
     image = resized(photographs[0], 224)
     made = apply(image, "snow", 1).astype(int)
