@@ -47,8 +47,7 @@ def outcome(folder: Path, tests: list[str]) -> tuple[int, str]:
     """Exit status of these tests, which stop at the first that fails, and what they print."""
     done = subprocess.run(
         # the tests' own limits are by the clock, and a busy machine would pass for a fault that is seen
-        [sys.executable, "-m", "pytest", "-qx", "-o", "timeout=0"]
-        + [f"tests/{name}" for name in tests],
+        [sys.executable, "-m", "pytest", "-qx", "-o", "timeout=0"] + [f"tests/{name}" for name in tests],
         cwd=folder,
         # without stored bytecode, which goes by a file's size and second and may be that of another fault
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},

@@ -69,7 +69,7 @@ def guided_images(
             raise ValueError(f"image {ids[row]}: mask {mask.shape} does not fit image {image.shape[:2]}")
         labelled = framed_mask(mask, side, "squash")
         counts = labelled != IGNORE
-        square = dilated(labelled == 1, dilation) & counts
+        square = dilated(labelled == 1, dilation)
         if not square.any() or square[counts].mean() > LARGEST:
             dropped["large" if square.any() else "empty"] += 1
             continue

@@ -33,13 +33,16 @@ IN_WORDS = {
 }
 
 
-def explain_bags(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors) -> list[Explanation]:
+def explain_bags(
+    method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, concepts_mean_something: bool
+) -> list[Explanation]:
     """One explanation per bag: its segments, weighted by `deciding_attention`.
 
     Each tells for which of the predicted class y and its rival r (the true class where y is wrong, else the
     runner-up) it speaks, by how much, |C_iy - C_ir| of the evidence C, and the concepts that say so most:
-    those with the largest share of this difference. The title of a wrong one gives the reason, where masks of
-    objects tell.
+    those with the largest share of this difference. Where the head's concepts mean nothing, it names what
+    chose the segment instead, the detector's phrase or the concept closest by CLIP, and the title says so.
+    The title of a wrong one gives the reason, where masks of objects tell.
     """
     if len(bags.labels) == 0:
         return []
@@ -51,6 +54,14 @@ def explain_bags(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensor
     reasons = object_overlap(data, bags.bags).reasons(attention, bags.bags.areas)
     table = data["segments"].read(bags.bags.ids, ["height", "width", "counts"])
     names, classes = data.card.vocabulary(method.vocabulary), data.card.classes
+    source = "CLIP" if method.boxes is None else "the detector"
+    note = "" if concepts_mean_something else f"; words are {source}'s, the head's concepts mean nothing"
+
+    def said(of_segment: Floats, concept: int) -> str:
+        if concepts_mean_something:
+            return f": {_largest(of_segment, names)}"
+        return " (the whole image)" if concept == WHOLE_IMAGE else f" ({source}: {names[concept]})"
+
     explanations = []
     for row, image_id in enumerate(bags.bags.ids):
         places = np.flatnonzero(bags.bags.valid[row])
@@ -58,10 +69,13 @@ def explain_bags(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensor
         explanations.append(
             Explanation(
                 image_id=int(image_id),
-                title=_title(y, classes[bags.labels[row]], reasons[row]),
+                title=_title(y, classes[bags.labels[row]], reasons[row]) + note,
                 masks=bag_masks(table, row, bags.bags.segments[row, places]),
                 weights=attention[row, places],
-                captions=tuple(_caption(terms[row, i], y, r, names) for i in places),
+                captions=tuple(
+                    f"{_speaks(terms[row, i], y, r)}{said(terms[row, i], bags.bags.concepts[row, i])}"
+                    for i in places
+                ),
             )
         )
     return explanations
@@ -95,13 +109,17 @@ def bag_masks(segments: "pa.Table", row: int, chosen: NDArray[np.int64]) -> NDAr
     return np.stack([whole if i == WHOLE_IMAGE else stored[i] for i in chosen])
 
 
-def _caption(terms: Floats, predicted: str, rival: str, names: tuple[str, ...]) -> str:
-    """For which class the segment speaks, with the concepts that do; terms (K,) above 0 are for the predicted
-    one."""
+def _speaks(terms: Floats, predicted: str, rival: str) -> str:
+    """For which class a segment speaks, and by how much; terms (K,) above 0 are for the predicted one."""
     total = float(terms.sum())
-    sign = 1 if total >= 0 else -1
+    return f"{predicted if total >= 0 else rival} +{abs(total):.2f}"
+
+
+def _largest(terms: Floats, names: tuple[str, ...]) -> str:
+    """The concepts that say so most."""
+    sign = 1 if float(terms.sum()) >= 0 else -1
     top = np.argsort(-sign * terms, kind="stable")[:CONCEPTS_SHOWN]
-    return f"{predicted if sign > 0 else rival} +{abs(total):.2f}: {', '.join(names[k] for k in top)}"
+    return ", ".join(names[k] for k in top)
 
 
 def _title(predicted: str, label: str, reason: str) -> str:

@@ -50,7 +50,12 @@ def failures(head: MilHead, data: Data, bags: BagTensors, per_group: int = 1) ->
 
 
 def failure_pictures(
-    method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, per_group: int = 1
+    method: SegMilKnobs,
+    head: MilHead,
+    data: Data,
+    bags: BagTensors,
+    concepts_mean_something: bool,
+    per_group: int = 1,
 ) -> list[Picture]:
     """The failures as pictures: what `explain_bags` says, drawn, and beneath it where the evidence lies that
     speaks for the predicted class, and where that for the true one: the difference of both, as a softmax
@@ -64,7 +69,7 @@ def failure_pictures(
     margins = (of_class(output.evidence, predicted) - of_class(output.evidence, true)).numpy()
     images = data.images(few.bags.ids)
     pictures = []
-    for row, explanation in enumerate(explain_bags(method, head, data, few)):
+    for row, explanation in enumerate(explain_bags(method, head, data, few, concepts_mean_something)):
         image = next(images)
         margin = np.stack([margins[row], -margins[row]], axis=1)[few.bags.valid[row]]
         totals = zip((predicted[row], true[row]), margin.clip(0).sum(axis=0), strict=True)

@@ -42,3 +42,12 @@ def best_constant_cosine(targets: Tensor, valid: Tensor) -> Tensor:
     """
     units = nn.functional.normalize(targets[valid], dim=-1)
     return units.mean(dim=0).norm()
+
+
+def concept_cosine_above_controls(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """What the concepts' names are worth: the cosine less the best that one constant vector reaches, or these
+    very concepts with their names moved on by 1 to K - 1 places. Of a layer that was never taught its names
+    it is above 0 once in K times."""
+    moved = (concepts.roll(places, dims=-1) for places in range(1, concepts.shape[-1]))
+    controls = [best_constant_cosine(targets, valid), *(concept_cosine(z, targets, valid) for z in moved)]
+    return concept_cosine(concepts, targets, valid) - torch.stack(controls).max()

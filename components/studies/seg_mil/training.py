@@ -14,7 +14,9 @@ from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.head import MilHead
 from components.studies.seg_mil.heads import run_head
 from components.studies.seg_mil.knobs import SegMilKnobs
-from components.studies.seg_mil.targets import concept_cosine
+from components.studies.seg_mil.targets import concept_cosine, concept_cosine_above_controls
+
+KNOWS = "val_concept_cosine_above_controls"  # a fact of what was fitted
 
 
 def fit_head(
@@ -51,7 +53,22 @@ def fit_head(
             losses.append(loss.item())
         chosen.consider(head, val)
         report(epoch, train_loss=float(np.mean(losses)), **chosen.scores)
-    return Fitted(chosen.tensors, {"concepts": list(data.card.vocabulary(method.vocabulary))})
+    facts = {"concepts": list(data.card.vocabulary(method.vocabulary)), KNOWS: _knows(head, val)}
+    return Fitted(chosen.tensors, facts)
+
+
+def concepts_mean_something(fitted: Fitted) -> bool:
+    """Whether the last epoch's concepts beat their controls on validation images: if not, their names say
+    nothing of a segment. False where it is not known."""
+    knows = fitted.facts.get(KNOWS)
+    return knows is not None and knows > 0
+
+
+def _knows(head: MilHead, val: BagTensors) -> float | None:
+    if len(val.labels) == 0:
+        return None
+    concepts = run_head(head, val)[1].concepts
+    return float(concept_cosine_above_controls(concepts, head.targets(val.similarities), val.valid))
 
 
 def bag_loss(

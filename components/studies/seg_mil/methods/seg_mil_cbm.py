@@ -184,14 +184,17 @@ class SegMilCbm(SegMilKnobs):
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         from components.studies.seg_mil.explanation import explain_bags
+        from components.studies.seg_mil.training import concepts_mean_something
 
         ids = np.asarray(image_ids, np.int64)
         ids = ids[data.usable(ids)]
-        return explain_bags(self, self.fitted_head(fitted), data, self.bags(fitted, data, ids))
+        head, bags = self.fitted_head(fitted), self.bags(fitted, data, ids)
+        return explain_bags(self, head, data, bags, concepts_mean_something(fitted))
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The wrong test images of highest confidence in each group, with the reason where masks say it."""
         from components.studies.seg_mil.failures import failure_pictures
+        from components.studies.seg_mil.training import concepts_mean_something
 
-        bags = self.bags(fitted, data, data.usable_split("test").ids)
-        return failure_pictures(self, self.fitted_head(fitted), data, bags)
+        head, bags = self.fitted_head(fitted), self.bags(fitted, data, data.usable_split("test").ids)
+        return failure_pictures(self, head, data, bags, concepts_mean_something(fitted))

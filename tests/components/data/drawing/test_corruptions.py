@@ -215,7 +215,9 @@ def test_fog_is_finer_by_the_squared_decay_each_octave(severity, decay):
         def noise(step, fog=fog):
             corners = fog[::step, ::step]
             across = corners + np.roll(corners, -1, axis=0)
-            return (fog[step // 2 :: step, step // 2 :: step] - (across + np.roll(across, -1, axis=1)) / 4).std()
+            return (
+                fog[step // 2 :: step, step // 2 :: step] - (across + np.roll(across, -1, axis=1)) / 4
+            ).std()
 
         ratios.append(noise(64) / noise(32))
     assert np.mean(ratios) == pytest.approx(decay**2, rel=0.12)

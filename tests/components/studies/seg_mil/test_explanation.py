@@ -1,9 +1,12 @@
 """Explanations of bags by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from components.models.segmentation.segmenters.grounded_sam import GroundedSam
 from components.pixels.bags import WHOLE_IMAGE
 from components.studies.seg_mil.explanation import evidence_maps, explain_bags, opposed
 from components.studies.seg_mil.head import of_class
@@ -51,7 +54,7 @@ def told(tmp_path_factory):
 
 def test_what_each_segment_says_by_hand(told):
     bags, data = told
-    first, second, third = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags)
+    first, second, third = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags, True)
     np.testing.assert_allclose(first.weights, [0.5, 0.25, 0.25], atol=1e-3)
     # evidence is attention times concept: 0.5 x 6 for class 0, 0.25 x 3 for class 1
     assert first.captions[0].startswith(f"landbird +3.00: {NAMES[0]}")
@@ -65,17 +68,34 @@ def test_what_each_segment_says_by_hand(told):
     assert third.title == "waterbird (right)"
 
 
+def test_concepts_that_mean_nothing_are_not_named(told):
+    """What chose the segment is named instead, and the title says whose words these are."""
+    bags, data = told
+    bags.bags.concepts[0, :3], bags.bags.concepts[2, 0] = [4, 2, 9], WHOLE_IMAGE
+    head = reading_head(1.0, CONCEPTS)
+    first, _, third = explain_bags(METHOD, head, data, bags, False)
+    assert first.captions[0] == f"landbird +3.00 (CLIP: {NAMES[4]})"
+    assert first.captions[1] == f"waterbird +0.75 (CLIP: {NAMES[2]})"
+    assert third.captions == ("waterbird +2.00 (the whole image)",)
+    assert first.title == "landbird (right); words are CLIP's, the head's concepts mean nothing"
+    found = explain_bags(replace(METHOD, segmenter=GroundedSam()), head, data, bags, False)[0]
+    assert found.captions[2].endswith(f" (the detector: {NAMES[9]})")
+    assert found.title.endswith("; words are the detector's, the head's concepts mean nothing")
+
+
 def test_the_title_of_a_wrong_prediction_gives_the_reason(told):
     bags, data = told
-    wrong = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags)[1]
+    wrong = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags, True)[1]
     assert wrong.title == "landbird (wrong, is waterbird: it saw the object, the concepts misled)"
     unknown = data_of(data.index.root / "no masks", [columns((0, 4), (4, 8), (2, 6))] * 3, None, bags.labels)
     assert (
-        explain_bags(METHOD, reading_head(1.0, CONCEPTS), unknown, bags)[1].title
+        explain_bags(METHOD, reading_head(1.0, CONCEPTS), unknown, bags, True)[1].title
         == "landbird (wrong, is waterbird)"
     )
     assert (
-        explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags_of(np.zeros((0, 3, WIDTH)), [], []))
+        explain_bags(
+            METHOD, reading_head(1.0, CONCEPTS), data, bags_of(np.zeros((0, 3, WIDTH)), [], []), True
+        )
         == []
     )
 
@@ -86,7 +106,7 @@ def test_what_segments_say_adds_up_to_the_margin(told, kind):
     bags, data = told
     head = head_of(kind, WIDTH, CONCEPTS, 2)
     logits, output = run_head(head, bags)
-    for row, explanation in enumerate(explain_bags(METHOD, head, data, bags)):
+    for row, explanation in enumerate(explain_bags(METHOD, head, data, bags, True)):
         y = int(logits[row].argmax())
         margins = []
         for caption in explanation.captions:

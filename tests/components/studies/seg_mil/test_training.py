@@ -18,7 +18,13 @@ from components.pixels.bags import Bags
 from components.studies.seg_mil import heads, training
 from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
-from components.studies.seg_mil.training import Selection, bag_loss, fit_head, without_dropped
+from components.studies.seg_mil.training import (
+    Selection,
+    bag_loss,
+    concepts_mean_something,
+    fit_head,
+    without_dropped,
+)
 from tests import reference
 
 LABELS = np.array([0, 0, 0, 0, 1, 1])
@@ -230,3 +236,29 @@ def test_a_stored_head_gives_the_same_logits(changes):
     assert type(again) is type(head)
     logits = [heads.run_head(one, bags)[0] for one in (head, again)]
     np.testing.assert_array_equal(*logits)
+
+
+@pytest.mark.parametrize(("lambda_concept", "means"), [(0.0, False), (10.0, True)])
+def test_concepts_mean_something_where_they_beat_their_controls_on_validation_images(lambda_concept, means):
+    """The z-scored targets are a linear map of the features, so a layer that is trained on them knows them."""
+    stream = np.random.default_rng(0)
+    train, val = (random_bags([4] * 60, n_concepts=20, seed=seed) for seed in range(2))
+    weight = torch.from_numpy(
+        stream.standard_normal((train.features.shape[-1], train.similarities.shape[-1]))
+    ).float()
+    train, val = (replace(bags, similarities=bags.features @ weight) for bags in (train, val))
+    method = SegMilCbm(
+        target="zscore", lambda_concept=lambda_concept, learning_rate=0.03, epochs=40, batch_size=20
+    )
+    data = SimpleNamespace(card=SimpleNamespace(classes=DATA.card.classes, vocabulary=lambda name: ()))
+    head = heads.new_head(method, DATA, train, seed=3)
+    fitted = fit_head(method, data, head, train, val, 5, lambda step, **metrics: None)
+    concepts, targets = heads.run_head(head, val)[1].concepts, head.targets(val.similarities)
+    z, q = (x[val.valid].double().numpy() for x in (concepts, targets))
+    units, towards = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (z, q))
+    cosines = [(np.roll(units, places, axis=1) * towards).sum(axis=1).mean() for places in range(20)]
+    controls = [np.linalg.norm(towards.mean(axis=0)), *cosines[1:]]
+    knows = fitted.facts["val_concept_cosine_above_controls"]
+    assert knows == pytest.approx(cosines[0] - max(controls), abs=1e-5)
+    assert concepts_mean_something(fitted) is means
+    assert not concepts_mean_something(Fitted({}, {}))
