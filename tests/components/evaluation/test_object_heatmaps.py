@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import average_precision_score, jaccard_score
 
 from components.data.card import load_card
@@ -110,6 +111,20 @@ def test_pointing_counts_classes_alike_and_knows_chance(data):
     beside = 1 - np.stack([masks_of(data, [i])[0] for i in ids])
     near = values(object_pointing_metrics(fewer, "test", lambda ids: 0 * beside + noise(ids), "squash"))
     assert near["object_pointing_accuracy_15px"] >= near["object_pointing_accuracy"]
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_near_is_15_pixels_of_a_224_frame_on_the_image_as_it_is(data, steps):
+    """On 32 pixels these are 2."""
+
+    def beside(ids):
+        distances = [distance_transform_edt(mask == 0) for mask in masks_of(data, ids)]
+        return np.stack([np.abs(distance - steps) < 1e-9 for distance in distances]).astype(float)
+
+    assert beside(data.split("test").ids).any(axis=(1, 2)).all()
+    found = values(object_pointing_metrics(data, "test", beside, "squash"))
+    assert found["object_pointing_accuracy"] == 0
+    assert found["object_pointing_accuracy_15px"] == (steps == 2)
 
 
 def test_what_must_be_ignored_counts_nowhere(data):
