@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from components.data.mask_files import Meaning
+from components.data.shown_concepts import Shows
 from components.data.written import TextError, read_text, read_yaml, unknown
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
@@ -78,6 +79,7 @@ class Card(BaseModel):
     without its suffix, below the folder `images` where the layout has one;
     `mask_values`: what the values of `masks` mean, {object: [..], ignore: [..]}, or `soft`: see
     `components.data.mask_files`, also for masks of which the card says nothing;
+    `shows`: of the layout waterbirds_csv, how a table tells which concepts an image shows;
     `vocabularies`: the card whose vocabularies this data set uses, where not its own.
     """
 
@@ -101,6 +103,7 @@ class Card(BaseModel):
     part_masks: Pattern | None = None
     mask_values: Meaning = None
     parts: Names = ()
+    shows: Shows | None = None
     vocabularies: str | None = None
     note: str = ""
 

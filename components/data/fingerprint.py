@@ -74,8 +74,8 @@ def remember(memory: Path, known: Mapping[str, Any]) -> None:
 
 
 def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int], None] | None = None) -> str:
-    """Hash of the index (ids, paths, labels, groups, splits), of each image and mask file, and of what the
-    card says of the masks' values: not of `soft`, which gives no mask another meaning.
+    """Hash of the index (ids, paths, labels, groups, splits), of each image and mask file, of `tables`, and
+    of what the card says of the masks' values: not of `soft`, which gives no mask another meaning.
 
     A file that is listed but missing counts as such: it will be a failure row, not a stop. `progress(done)`
     is called per image. DataError for one that is there and cannot be read.
@@ -97,7 +97,8 @@ def fingerprint(index: ImageIndex, hashes: FileHashes, progress: Callable[[int],
                 progress(row + 1)
     finally:
         hashes.save()  # what was read is not read again, also after Ctrl-C
-    told = [index.mask_values.model_dump()] if isinstance(index.mask_values, MaskValues) else []
+    told: list[Any] = [index.mask_values.model_dump()] if isinstance(index.mask_values, MaskValues) else []
+    told += [[table, _hash(index.root / table, hashes)] for table in index.tables]
     return digest([list(index.classes), list(index.group_names), rows, *told])
 
 

@@ -28,6 +28,7 @@ class ImageIndex:
     splits: text (n,), each of SPLITS; `classes` and `group_names` name labels and groups.
     `masks`, `part_masks`: path patterns of the card, with `{stem}`, or None; `mask_values`: what the card
     says of the masks' values;
+    `tables`: files below the root that say more of the images, and are part of what the data set is;
     `left_out`: what lies beside the images and is not in the index, in words with counts.
     """
 
@@ -42,6 +43,7 @@ class ImageIndex:
     masks: str | None = None
     part_masks: str | None = None
     mask_values: Meaning = None
+    tables: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -1,11 +1,13 @@
 """The layout of the Waterbirds release: one `metadata.csv` and image files beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from components.data.card import Card
 from components.data.images import SPLITS, DataError, ImageIndex, inside
+from components.data.shown_concepts import shown_concepts
 from components.data.tables import read_table, whole_numbers
 
 METADATA = "metadata.csv"
@@ -19,8 +21,10 @@ class WaterbirdsCsv:
         """The index of `root`; DataError names what is missing, out of range or outside the root."""
         table = self._table(root)
         self._check(table, root, card)
+        # what a generator drew its images show, and these are hashed
+        tables = (card.shows.table,) if card.shows is not None and card.generator is None else ()
         labels, places = table["y"].to_numpy("int64"), table["place"].to_numpy("int64")
-        return ImageIndex(
+        index = ImageIndex(
             root=root,
             image_ids=table["img_id"].to_numpy("int64"),
             paths=table["img_filename"].to_numpy(object),
@@ -32,7 +36,14 @@ class WaterbirdsCsv:
             masks=card.masks,
             part_masks=card.part_masks,
             mask_values=card.mask_values,
+            tables=tables,
         )
+        if card.shows is None:
+            return index
+        if not (root / inside(root, card.shows.table)).is_file():
+            return replace(index, tables=(), left_out=(f"no {card.shows.table}: no concept is checked",))
+        shown_concepts(card.shows, index, tuple(card.shows.concepts), card.parts)
+        return index
 
     def _table(self, root: Path) -> pd.DataFrame:
         table = read_table(root / METADATA, COLUMNS, dtype={"img_filename": str})

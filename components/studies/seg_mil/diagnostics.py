@@ -7,11 +7,19 @@ from components.data.columns import Data
 from components.method import Metric
 from components.models.segmentation.segmenters.whole_image import WholeImage
 from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.concept_truth import concept_auc, concept_truth
 from components.studies.seg_mil.explanation import deciding_attention, opposed
 from components.studies.seg_mil.head import MilHead, of_class
 from components.studies.seg_mil.heads import run_head
 from components.studies.seg_mil.knobs import SegMilKnobs
-from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, ObjectOverlap, object_overlap
+from components.studies.seg_mil.objects import (
+    CONCEPTS,
+    ELSEWHERE,
+    MISSED,
+    OF_CONCEPTS,
+    ObjectOverlap,
+    object_overlap,
+)
 from components.studies.seg_mil.targets import best_constant_cosine, concept_cosine
 
 Floats = NDArray[np.floating]
@@ -34,6 +42,8 @@ def diagnostics(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors
     object in segments that lie mostly on it; object_best_iou, of one segment; and object_mask, the share of
     images that have one. Over the wrong ones among these: failures_missed, _elsewhere, _concepts, the share
     with that reason, of `objects`.
+    On data sets that say which concepts an image shows: concept_auc, how well the head's concepts tell the
+    segments that show them, by concept and as the mean of these; concept_auc_clip, of CLIP's cosines.
     """
     logits, output = run_head(head, bags)
     targets = head.targets(bags.similarities)
@@ -62,6 +72,12 @@ def diagnostics(method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors
         for reason in (MISSED, ELSEWHERE, CONCEPTS):
             shares = np.array(reasons)[wrong] == reason
             metrics += _by_group(f"failures_{reason}", shares, bags.groups[wrong], data, split)
+    if data.card.shows is not None:
+        truth = concept_truth(data, bags.bags, method.vocabulary)
+        for name, scores in zip(OF_CONCEPTS, (output.concepts, bags.similarities), strict=True):
+            metrics += concept_auc(
+                name, scores.numpy(), truth, data.card.vocabulary(method.vocabulary), split
+            )
     return metrics
 
 

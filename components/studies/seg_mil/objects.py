@@ -16,7 +16,7 @@ MOSTLY = 0.5  # share of a segment's pixels from which it counts as the object's
 COVERED = 0.5  # share of the object below which a bag has missed it
 MISSED, ELSEWHERE, CONCEPTS, UNKNOWN = "missed", "elsewhere", "concepts", ""
 IMAGES_AT_ONCE = 512
-OF_BAGS = frozenset(  # names of diagnostics, see `diagnostics`: on every data set, and with masks of objects
+OF_BAGS = frozenset(  # names of diagnostics, see `diagnostics`: on every data set, with masks of objects, …
     ("concept_cosine", "concept_cosine_above_constant", "attention_entropy", "attention_concentrated",
      "segments_per_bag", "whole_image_fallback", "whole_image_fallback_too_often")
 )  # fmt: skip
@@ -24,6 +24,7 @@ OF_OBJECTS = frozenset(
     ("object_mask", "attention_on_object", "attention_on_object_by_area", "attention_on_object_excess",
      "object_covered", "object_best_iou", "failures_missed", "failures_elsewhere", "failures_concepts")
 )  # fmt: skip
+OF_CONCEPTS = ("concept_auc", "concept_auc_clip")  # of the head's concepts, and of CLIP's cosines
 
 
 @dataclass(frozen=True)

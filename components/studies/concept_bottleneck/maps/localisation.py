@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from components.data.columns import Data, Ids
 from components.data.images import blocks
 from components.data.mask_files import IGNORE
+from components.data.shown_concepts import named_parts
 from components.method import LAST, Metric
 from components.metrics.heatmaps import POINTING_TOLERANCE
 from components.pixels.frames import Frame, framed_mask
@@ -20,14 +21,6 @@ from components.studies.concept_bottleneck.maps.concept_maps import upsampled
 
 Floats = NDArray[np.floating]
 IMAGES_AT_ONCE = 256
-NO_PART = -1
-
-
-def named_parts(concepts: Sequence[str], parts: Sequence[str]) -> NDArray[np.int64]:
-    """Position of the part whose name is a word of each concept, NO_PART where none is: (K,)."""
-    position = {part: place for place, part in enumerate(parts)}
-    words = ([position[word] for word in concept.split() if word in position] for concept in concepts)
-    return np.array([found[-1] if found else NO_PART for found in words], np.int64)
 
 
 def pointing_metrics(

@@ -26,7 +26,7 @@ from components.stages.clip_texts import ClipTexts
 from components.stages.merged_segments import MergedSegments
 from components.stages.segments import Segments
 from components.studies.seg_mil.knobs import SegMilKnobs
-from components.studies.seg_mil.objects import OBJECT_MASKS, OF_BAGS, OF_OBJECTS
+from components.studies.seg_mil.objects import OBJECT_MASKS, OF_BAGS, OF_CONCEPTS, OF_OBJECTS
 from components.studies.segment_source import segments_of
 from components.studies.starting_network import trunk_of
 
@@ -180,6 +180,7 @@ class SegMilCbm(SegMilKnobs):
 
     def validated(self, card: Card) -> Mapping[str, frozenset[str]]:
         diagnosed = OF_BAGS if card.masks is None else OF_BAGS | OF_OBJECTS
+        diagnosed |= frozenset(OF_CONCEPTS if card.shows is not None else ())
         return {**dict.fromkeys(SELECTIONS, accuracy_names()), LAST: accuracy_names() | diagnosed}
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
