@@ -23,6 +23,8 @@ EXPLANATIONS = (  # of methods that explain a classifier
     "insertion_auc_rise",
     "deletion_auc_rise",
     "mean_iou",
+    "mean_iou_random",
+    "mean_iou_all_background",
     "object_pointing_accuracy",
     "seconds_per_image",
 )

@@ -8,6 +8,7 @@ what counts nowhere; ValueError for other values and for shapes that differ.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,9 @@ class SegmentationScores:
         """All scores, in [0, 1]; without images, none.
 
         By the protocol: pixel_accuracy and mean_iou (of background and object), from sums over the set;
-        mean_average_precision, of both channels at once, so that chance is 0.5.
+        mean_average_precision, of both channels at once, so that chance is 0.5. Floors of mean_iou on these
+        masks: mean_iou_random, of maps of which a random half is foreground (the ratio of the mean sums), and
+        mean_iou_all_background, of maps without foreground.
         Beside it: mean_f1, of the object in each image (the protocol's code has the mean over rows of pixels
         of the object's F1 in the row, another number); mean_iou_per_image; mean_foreground_precision, the
         usual average precision, where chance is the object's share; mean_best_threshold_iou, of the object at
@@ -89,9 +92,12 @@ class SegmentationScores:
         """
         if not self.per_image:
             return {}
+        of_truth = self.confusion.sum(axis=1)  # pixels of background and object
         return {
             "pixel_accuracy": float(np.trace(self.confusion) / self.confusion.sum()),
             "mean_iou": _mean_overlap(self.confusion),
+            "mean_iou_random": _mean_overlap(np.stack([of_truth, of_truth], axis=1) / 2),
+            "mean_iou_all_background": _mean_overlap(np.stack([of_truth, 0 * of_truth], axis=1)),
             **{name: float(np.mean([row[name] for row in self.per_image])) for name in self.per_image[0]},
         }
 
@@ -149,7 +155,7 @@ def _overlaps(confusion: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
     return both, confusion.sum(0) + confusion.sum(1) - both
 
 
-def _mean_overlap(confusion: NDArray[np.int64]) -> float:
+def _mean_overlap(confusion: NDArray[Any]) -> float:
     """Mean intersection over union of background and object, or of the one that occurs."""
     both, union = _overlaps(confusion)
     return float(np.mean(both[union > 0] / union[union > 0]))
