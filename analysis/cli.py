@@ -89,6 +89,7 @@ def leaderboard(
 ) -> None:
     """Configurations by worst-group accuracy, means and 95 % intervals over seeds."""
     from analysis import tables
+    from analysis.taught import taught
     from analysis.terminal import print_json, print_table, with_interval
 
     with _store(results) as store:
@@ -118,6 +119,7 @@ def leaderboard(
             "note": [tables.note(row) for row in tables.records(table)],
             "id": table["config_id"].str[:8],
         },
+        taught(table["config"]),
     )
 
 
@@ -141,6 +143,7 @@ def scores(
     """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
     from analysis import tables
     from analysis.over_images import over_images as image_scores
+    from analysis.taught import taught
     from analysis.terminal import print_json, print_table, with_interval
 
     with _store(results) as store:
@@ -168,6 +171,7 @@ def scores(
             "note": [tables.note(row) for row in told],
             "id": wide["config_id"].str[:8],
         },
+        taught(table["config"]),
     )
 
 

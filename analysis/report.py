@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, tables
+from analysis.taught import taught
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
 from grid.stores.evidence import BrokenEvidence, LeftEvidence
@@ -67,6 +68,7 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
         "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "header": _header(launches[-1]["spec"]) if launches else {},
         "summary": summary,
+        "taught": taught(leaders["config"]),
         "warnings": warned(summary["warnings"].values()),
         "explanation_metrics": EXPLANATIONS,
         "datasets": [_dataset(store, experiment, d, notes.get(d), leaders, knobs) for d in datasets],

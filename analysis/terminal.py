@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,8 @@ def shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def print_table(title: str, columns: dict[str, Any]) -> None:
-    """A table of text; in a pipe without colours, and never cut to a width."""
+def print_table(title: str, columns: dict[str, Any], below: Iterable[str] = ()) -> None:
+    """A table of text and the lines below it; in a pipe without colours, and never cut to a width."""
     piped = not sys.stdout.isatty()
     console = Console(width=PIPE_WIDTH, color_system=None) if piped else Console()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -67,3 +68,5 @@ def print_table(title: str, columns: dict[str, Any]) -> None:
     if title:
         console.print(Text(title, style="dim"))
     console.print(table if table.row_count else Text("no rows"))
+    for line in below:
+        console.print(Text(line, style="dim"))

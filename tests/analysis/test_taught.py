@@ -1,0 +1,49 @@
+"""Tables say what the small models that they stand on were taught."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from analysis.cli import app
+from analysis.report import write_report
+from grid.results.store import ResultsStore, TrialEntry
+
+ROOT = Path(__file__).resolve().parents[2]
+TAUGHT = yaml.safe_load((ROOT / "datasets/taught.yaml").read_text())
+SHIPPED = "datasets/toybirds/clip"
+
+
+def entered(store: ResultsStore, experiment: str, checkpoint: str) -> None:
+    launch = store.begin_launch(experiment, spec="", plan={"notes": {"d": ""}}, command="")
+    trial = TrialEntry(
+        id=experiment, method="m", method_version=1, dataset="d", data_fingerprint="f", seed=0,
+        config={"clip": {"checkpoint": checkpoint}, "k_top": 5},
+    )  # fmt: skip
+    store.enter(experiment, [trial])
+    metrics = [{"name": "worst_group_accuracy", "value": 0.5, "split": "test"}]
+    done = {"attempt": store.claim(trial.id, launch), "metrics": metrics, "n_failed": 0}
+    store.finish(trial.id, {**done, "on_failed": "wrong", "seconds": 1.0, "provenance": {}})
+
+
+def test_every_shipped_model_says_what_it_was_taught() -> None:
+    """Whatever lies below datasets/ as weights: by its folder, or by its file."""
+    weights = [path for suffix in ("safetensors", "pth") for path in ROOT.glob(f"datasets/**/*.{suffix}")]
+    names = [path.relative_to(ROOT) for path in weights]
+    assert len(names) >= 2
+    for name in names:
+        assert name.as_posix() in TAUGHT or name.parent.as_posix() in TAUGHT, name
+    assert all((ROOT / name).exists() for name in TAUGHT)
+
+
+@pytest.mark.parametrize(("checkpoint", "told"), [(SHIPPED, True), ("ViT-B-32/openai", False)])
+def test_tables_and_report_say_it_below(tmp_path: Path, checkpoint: str, told: bool) -> None:
+    url = f"sqlite:///{tmp_path}/results.db"
+    store = ResultsStore.open(url)
+    entered(store, "e", checkpoint)
+    line = f"{SHIPPED} {TAUGHT[SHIPPED]}"
+    for command in (["leaderboard"], ["scores", "e", "--metric", "worst_group_accuracy"]):
+        assert (line in CliRunner().invoke(app, [*command, "--results", url]).output) == told
+    write_report(store, "e", tmp_path / "e.html")
+    assert (line.replace("'", "&#39;") in (tmp_path / "e.html").read_text()) == told
