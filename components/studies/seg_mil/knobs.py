@@ -38,7 +38,8 @@ class SegMilKnobs(Method):
     eqs. 1-12; area_exponent, area_floor: gamma and r_min of docs/methods/seg_mil.md, eq. 5, of v2 alone, v1
     has no area weights; segment_dropout: the share of segments that each training step does without, an
     ablation;
-    target, target_temperature, lambda_concept: docs/methods/seg_mil.md, eqs. 13-17; lambda_background: weight
+    target, target_temperature, lambda_concept: docs/methods/seg_mil.md, eqs. 13-17; `shuffled` is a control,
+    the z-scores of another training segment; lambda_background: weight
     of docs/methods/seg_mil.md, eq. 18, the attention on background, a mean over training bags (and in v2 over
     classes): on segments whose concept is in
     background_vocabulary, a part of the vocabulary, or, with `masks`, by the share of each segment
@@ -74,7 +75,7 @@ class SegMilKnobs(Method):
     area_exponent: Annotated[float, Ge(0)] = 0.25
     area_floor: Annotated[float, Gt(0), Le(1)] = 0.01
     segment_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
-    target: Literal["softmax", "zscore"] = "softmax"
+    target: Literal["softmax", "zscore", "shuffled"] = "softmax"
     target_temperature: Annotated[float, Gt(0)] = 0.01
     lambda_concept: Annotated[float, Ge(0)] = 0.1
     lambda_background: Annotated[float, Ge(0)] = 0.0

@@ -1,5 +1,6 @@
 """What the concepts of SEG-MIL-CBM's heads are trained towards. B bags, N segments, K concepts."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +9,8 @@ class ConceptTargets(nn.Module):
     """Targets q (B, N, K) from CLIP cosines (B, N, K).
 
     `softmax` over concepts at `temperature`; `zscore`: each concept's cosine, standardised by its `mean`
-    and `std` (K,) over the training segments (docs/methods/seg_mil.md, eqs. 13-14).
+    and `std` (K,) over the training segments (docs/methods/seg_mil.md, eqs. 13-14); `shuffled`: the same, for
+    training on `shuffled` cosines.
     """
 
     mean: Tensor
@@ -26,6 +28,15 @@ class ConceptTargets(nn.Module):
         if self.kind == "softmax":
             return (similarities / self.temperature).softmax(dim=-1)
         return (similarities - self.mean) / self.std
+
+
+def shuffled(similarities: Tensor, valid: Tensor, stream: np.random.Generator) -> Tensor:
+    """The cosines (B, N, K), each valid segment's exchanged for another's: what a head learns from them
+    it has not from the concepts."""
+    order = torch.from_numpy(stream.permutation(int(valid.sum())))
+    exchanged = similarities.clone()
+    exchanged[valid] = similarities[valid][order]
+    return exchanged
 
 
 def concept_cosine(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:

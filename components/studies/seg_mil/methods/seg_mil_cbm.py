@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from components.data.card import Card, CardError
 from components.data.columns import Data, Ids
 from components.evaluation.accuracies import accuracy_metrics, accuracy_names, known, predictions_of
+from components.identity import rng
 from components.method import LAST, Explanation, Fitted, Metric, Picture, Report
 from components.models.segmentation.segmenters.object_mask import ObjectMask
 from components.stage import Stage
@@ -97,12 +98,16 @@ class SegMilCbm(SegMilKnobs):
         from components.studies.seg_mil.background import background_shares
         from components.studies.seg_mil.bag_tensors import MilFitted, read_bags
         from components.studies.seg_mil.heads import new_head, rescale
+        from components.studies.seg_mil.targets import shuffled
         from components.studies.seg_mil.training import fit_head
         from components.studies.seg_mil.warm_up import encoded, warm_up
 
         train, val = (read_bags(self, data, data.usable_split(split).ids) for split in ("train", "val"))
         if self.lambda_background > 0:
             train = replace(train, background=background_shares(self, data, train.bags))
+        if self.target == "shuffled":
+            stream = rng(seed, "seg_mil_cbm shuffled concepts")
+            train = replace(train, similarities=shuffled(train.similarities, train.valid, stream))
         head = new_head(self, data, train, seed)
         backbone: dict[str, Any] = {}
         if self.warmup_epochs > 0:

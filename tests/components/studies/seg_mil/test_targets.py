@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from components.studies.seg_mil.targets import ConceptTargets, best_constant_cosine, concept_cosine
+from components.studies.seg_mil.targets import (
+    ConceptTargets,
+    best_constant_cosine,
+    concept_cosine,
+    shuffled,
+)
 from tests import reference
 
 SIZE, CONCEPTS = 6, 5
@@ -114,3 +119,14 @@ def test_only_sharp_or_standardised_targets_can_teach_anything():
     assert constant(targets_of(cosines, "softmax", 1.0)(cosines)) > 0.999
     assert constant(targets_of(cosines, "softmax", 0.01)(cosines)) < 0.9
     assert constant(targets_of(cosines, "zscore")(cosines)) < 0.1
+
+
+def test_shuffled_cosines_are_those_of_other_segments():
+    valid = valid_of([3, 6, 1, 5])
+    similarities = torch.from_numpy(np.random.default_rng(0).standard_normal((4, SIZE, CONCEPTS)))
+    found = shuffled(similarities, valid, np.random.default_rng(1))
+    rows, before = (sorted(x[valid].tolist()) for x in (found, similarities))
+    assert rows == before
+    stay = (found[valid] == similarities[valid]).all(dim=1)
+    assert stay.double().mean() < 0.5
+    torch.testing.assert_close(found[~valid], similarities[~valid])

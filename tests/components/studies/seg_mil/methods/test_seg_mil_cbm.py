@@ -312,6 +312,12 @@ def test_the_concept_loss_aligns_above_the_best_constant(made_up, target):
     assert without + 0.05 < little < much
 
 
+def test_shuffled_concepts_teach_no_more_than_a_constant(made_up):
+    """The control of the concept loss: the same cosines, of other segments."""
+    shuffled = replace(FAST, target="shuffled", lambda_concept=1.0)
+    assert last(shuffled, made_up, "concept_cosine_above_constant") < 0.1
+
+
 def test_diagnostics_lie_in_their_ranges(made_up):
     found = values(FAST.evaluate(FAST.fit(made_up, 0, silent), made_up))
     for split in ("val", "test"):
