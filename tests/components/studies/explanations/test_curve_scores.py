@@ -85,3 +85,25 @@ def test_superpixels_cover_the_square_so_both_area_rules_agree(scores):
     for found in (scores["values"], scores["random"]):
         np.testing.assert_allclose(found["union_coverage"], 1)
         np.testing.assert_allclose(found["insertion_auc_full_area"], found["insertion_auc_eac_repro"])
+
+
+def test_where_masks_leave_pixels_over_the_curves_end_at_the_whole_and_at_nothing(tmp_path):
+    """By hand: masks of a fifth and three tenths of the square, of an image of probability 0.8, of which 0.1 is
+    left when all is hidden. The last half of the square is a trapezium from the last value to the end."""
+    curves = pa.table(
+        {
+            "image_id": [7],
+            "probability": [0.8],
+            "areas": [[0.0, 0.2, 0.5]],
+            "insertion": [[0.1, 0.5, 0.6]],
+            "deletion": [[0.8, 0.4, 0.2]],
+        }
+    )
+    found = mask_scores(column(tmp_path, [curves]), np.array([7]))
+    inserted = 0.2 * (0.1 + 0.5) / 2 + 0.3 * (0.5 + 0.6) / 2
+    deleted = 0.2 * (0.8 + 0.4) / 2 + 0.3 * (0.4 + 0.2) / 2
+    assert found["insertion_auc_eac_repro"] == pytest.approx(inserted / 0.8)
+    assert found["deletion_auc_eac_repro"] == pytest.approx(deleted / 0.8)
+    assert found["insertion_auc_full_area"] == pytest.approx((inserted + 0.5 * (0.6 + 0.8) / 2) / 0.8)
+    assert found["deletion_auc_full_area"] == pytest.approx((deleted + 0.5 * (0.2 + 0.1) / 2) / 0.8)
+    assert (found["n_masks"], found["union_coverage"]) == (2, 0.5)
