@@ -41,7 +41,7 @@ def test_segments_per_image_and_the_share_of_tiny_ones(tmp_path):
 @pytest.mark.parametrize(("none", "warns"), [(1, False), (2, True)])
 def test_a_search_that_finds_nothing_in_more_than_a_tenth_of_the_images_warns(none, warns):
     assert MOST_EMPTY == 0.1
-    counts = np.array([0] * none + [3] * (10 - none))
+    counts = np.array([0] * none + [1] + [3] * (9 - none))
     found = finds("boxes", counts)
     assert found.numbers == {
         "boxes_per_image": counts.mean(), "boxes_most": 3, "none_share": none / 10,
