@@ -1,0 +1,1 @@
+"""The small SAM that ships: how it is trained on the parts of toybirds, and what it must reach."""
