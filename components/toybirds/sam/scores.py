@@ -19,7 +19,7 @@ from components.toybirds.clip.views import Birds
 from components.toybirds.sam.prompts import KINDS, Mask, tight_box, true_masks
 
 # of automatic masks: a point every 4 pixels; 20 pixels are never as sure as an object of a photograph
-POINTS_PER_SIDE, LEAST_IOU, LEAST_STABILITY = 16, 0.5, 0.6
+POINTS_PER_SIDE, LEAST_IOU, LEAST_STABILITY = 16, 0.4, 0.3
 
 ByKind = dict[str, NDArray[np.float64]]  # one number per image that shows the kind
 

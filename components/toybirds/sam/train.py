@@ -25,8 +25,8 @@ from components.toybirds.sam.prompts import draw_prompts
 from components.toybirds.sam.scores import answers_to_boxes, calibration_error, means, scores
 from components.toybirds.sam.training import TrainedSam
 
-STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY, CLIP = 2800, 8, 2.5e-3, 0.05, 1.0
-ENCODER_ONLY = 0.45  # the share of steps before there are prompts: a fifth of the time
+STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY, CLIP = 3000, 8, 2.5e-3, 0.05, 1.0
+ENCODER_ONLY = 0.42  # the share of steps before there are prompts: a fifth of the time
 VALIDATE_EVERY = 300
 FOLDER = Path("datasets/toybirds/sam")
 WEIGHTS, SCORES = "sam.pth", "scores.json"

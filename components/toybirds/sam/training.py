@@ -41,8 +41,9 @@ class TrainedSam(nn.Module):
         return dense + torch.stack(asked).mean()
 
     def _asked(self, embedding: Tensor, prompts: Prompts) -> Tensor:
-        """The loss of an image's prompts. A box is answered by the first mask, the single output; a point by
-        the other three, of which the best for each mask that it may mean is taught it."""
+        """The loss of an image's prompts. A box is answered by the first mask, the single output. A point is
+        answered by the other three: the part, the whole, and whichever of them is nearer. (Where the best of
+        three was taught each, one answer stood for part and bird alike, and one was never used.)"""
         logits, predicted = self._decode(embedding, prompts)
         n = len(prompts.boxes)
         box_masks, point_masks = (
@@ -50,7 +51,8 @@ class TrainedSam(nn.Module):
         )
         of_boxes = mask_loss(logits[:n, 0], box_masks)
         answers, meant = logits[n:, 1:, None], point_masks[:, None]  # every answer with every meaning
-        of_points = mask_loss(*torch.broadcast_tensors(answers, meant)).amin(1)
+        of_pairs = mask_loss(*torch.broadcast_tensors(answers, meant))
+        of_points = torch.stack([of_pairs[:, 0, 0], of_pairs[:, 1, 1], of_pairs[:, 2].amin(1)])
         box_iou = true_iou(logits[:n, 0], box_masks)
         point_iou = true_iou(answers, meant).amax(2)
         return (
