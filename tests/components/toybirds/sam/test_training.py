@@ -90,7 +90,7 @@ def test_prompts_reach_the_decoder_and_the_encoder_learns_before_them(few):
 
 @pytest.mark.slow
 def test_two_minutes_of_training_are_on_the_curve(tmp_path):
-    """As the shipped one, but a tenth of the steps."""
+    """As the shipped one, but a tenth of the steps, after which a bird had 0.78 on validation."""
     root = tmp_path / "data"
     Toybirds(seed=95, correlation=0.5, typical=0.5, n_train=1500, n_val=40, n_test=60).generate(root)
     train, val, test = (load_birds(root, split) for split in ("train", "val", "test"))
