@@ -54,7 +54,8 @@ def _axes() -> Tensor:
     """Frequencies (2, PROMPT_WIDTH / 2) of x and y for the encoding of positions, as float16 holds them.
 
     Half of them are of x alone and half of y alone, the lowest rising from edge to edge: whether a pixel lies
-    in a box is then soon learnt. The library's random directions mix x and y.
+    in a box is a matter of each axis. The library's random directions mix both; with them and an AREA of 32,
+    unclipped, 80 steps of prompts gave empty masks alone.
     """
     frequencies = torch.from_numpy(np.geomspace(*FREQUENCIES, PROMPT_WIDTH // 4)).half().float()
     return torch.block_diag(frequencies, frequencies)

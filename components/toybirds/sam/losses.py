@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-AREA = (
-    256  # pixels: where masks are smaller, Dice decides; with 32 nothing but empty masks was learnt at first
-)
+AREA = 256  # pixels: where masks are smaller, Dice decides, which an empty mask does not please
 
 
 def mask_loss(logits: Tensor, true: Tensor) -> Tensor:
