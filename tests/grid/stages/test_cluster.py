@@ -122,12 +122,18 @@ def test_a_cluster_that_runs_here_is_joined_by_its_address_alone(head: Head) -> 
 def test_a_submitted_job_fills_the_results_store(
     head: Head, birds: Path, tmp_path: Path, shell: Shell
 ) -> None:
+    bags = "method: seg_mil_cbm, clip: {checkpoint: datasets/toybirds/clip}, recipe: {epochs: 1}"
+    few = (
+        f"[{{method: standard, recipe: {{epochs: 1}}}}, {{{bags}, segmenter: [felzenszwalb, ground_truth]}}]"
+    )
     overrides = [
-        "--set", f"datasets.0.root={birds}", "--set", "seeds=[0]", "--set", "methods.1.recipe.epochs=1",
-        "--set", "methods.0.recipe.epochs=1", "--set", "methods.2.recipe.epochs=1",
-        "--set", "methods.1.k_top=5", "--set", "methods.1.tau_min_pixels=256", "--set", "methods.1.lambda_concept=0",
-        "--set", "methods.2.tau_iou=0.8", "--set", "methods.2.lambda_concept=0", "--set", "methods.2.tau_min_pixels=256",
-    ]  # fmt: skip
+        "--set",
+        f"datasets=[{{name: toybirds, root: {birds}}}]",
+        "--set",
+        "seeds=[0]",
+        "--set",
+        f"methods={few}",
+    ]
     log = head.run(
         "job", "submit", "--address", head.jobs, "--working-dir", ".",
         "--runtime-env-json", f'{{"env_vars": {{"CONCEPTGRID_HOME": "{shell.home}"}}}}',
