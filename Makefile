@@ -36,7 +36,8 @@ check: lint
 
 test: lint
 	$(FAST)
-	$(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow tests/components  # no clusters there
+	$(BIN)/python -m pytest -q -m slow --ignore tests/components
 
 bench: env
 	$(BIN)/python -m benchmarks
