@@ -40,7 +40,7 @@ def explain_bags(
 
     Each tells for which of the predicted class y and its rival r (the true class where y is wrong, else the
     runner-up) it speaks, by how much, |C_iy - C_ir| of the evidence C, and the concepts that say so most:
-    those with the largest share of this difference. Where the head's concepts mean nothing, it names what
+    those with the largest share of this difference, NOT before one that is absent. Where the head's concepts mean nothing, it names what
     chose the segment instead, the detector's phrase or the concept closest by CLIP, and the title says so.
     The title of a wrong one gives the reason, where masks of objects tell.
     """
@@ -57,10 +57,11 @@ def explain_bags(
     source = "CLIP" if method.boxes is None else "the detector"
     note = "" if concepts_mean_something else f"; words are {source}'s, the head's concepts mean nothing"
 
-    def said(of_segment: Floats, concept: int) -> str:
+    def said(row: int, place: int) -> str:
         if concepts_mean_something:
-            return f": {_largest(of_segment, names)}"
-        return " (the whole image)" if concept == WHOLE_IMAGE else f" ({source}: {names[concept]})"
+            return f": {_largest(terms[row, place], output.concepts[row, place].numpy(), names)}"
+        own = int(bags.bags.concepts[row, place])
+        return " (the whole image)" if own == WHOLE_IMAGE else f" ({source}: {names[own]})"
 
     explanations = []
     for row, image_id in enumerate(bags.bags.ids):
@@ -72,10 +73,7 @@ def explain_bags(
                 title=_title(y, classes[bags.labels[row]], reasons[row]) + note,
                 masks=bag_masks(table, row, bags.bags.segments[row, places]),
                 weights=attention[row, places],
-                captions=tuple(
-                    f"{_speaks(terms[row, i], y, r)}{said(terms[row, i], bags.bags.concepts[row, i])}"
-                    for i in places
-                ),
+                captions=tuple(f"{_speaks(terms[row, i], y, r)}{said(row, i)}" for i in places),
             )
         )
     return explanations
@@ -115,11 +113,11 @@ def _speaks(terms: Floats, predicted: str, rival: str) -> str:
     return f"{predicted if total >= 0 else rival} +{abs(total):.2f}"
 
 
-def _largest(terms: Floats, names: tuple[str, ...]) -> str:
-    """The concepts that say so most."""
+def _largest(terms: Floats, concepts: Floats, names: tuple[str, ...]) -> str:
+    """The concepts that say so most: NOT, where it is their absence, a concept (K,) below 0, that speaks."""
     sign = 1 if float(terms.sum()) >= 0 else -1
     top = np.argsort(-sign * terms, kind="stable")[:CONCEPTS_SHOWN]
-    return ", ".join(names[k] for k in top)
+    return ", ".join(f"{'' if concepts[k] >= 0 else 'NOT '}{names[k]}" for k in top)
 
 
 def _title(predicted: str, label: str, reason: str) -> str:

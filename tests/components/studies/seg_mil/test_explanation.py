@@ -68,6 +68,15 @@ def test_what_each_segment_says_by_hand(told):
     assert third.title == "waterbird (right)"
 
 
+def test_a_concept_that_speaks_by_its_absence_is_said_to_be_absent(tmp_path):
+    """Less than none of concept 1, which speaks for class 1, is evidence for class 0."""
+    features = np.zeros((1, 1, WIDTH))
+    features[0, 0, :2] = 1, -3
+    data = data_of(tmp_path, [columns((0, 4))], None, np.zeros(1, np.int64))
+    (found,) = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags_of(features, [1], [0]), True)
+    assert found.captions == (f"landbird +4.00: NOT {NAMES[1]}, {NAMES[0]}",)
+
+
 def test_concepts_that_mean_nothing_are_not_named(told):
     """What chose the segment is named instead, and the title says whose words these are."""
     bags, data = told
