@@ -40,9 +40,9 @@ def explain_bags(
 
     Each tells for which of the predicted class y and its rival r (the true class where y is wrong, else the
     runner-up) it speaks, by how much, |C_iy - C_ir| of the evidence C, and the concepts that say so most:
-    those with the largest share of this difference, NOT before one that is absent. Where the head's concepts mean nothing, it names what
-    chose the segment instead, the detector's phrase or the concept closest by CLIP, and the title says so.
-    The title of a wrong one gives the reason, where masks of objects tell.
+    those with the largest share of this difference, NOT before one that is absent. Where the head's concepts
+    mean nothing, it names what chose the segment instead, the detector's phrase or the concept closest by
+    CLIP, and the title says so. The title of a wrong one gives the reason, where masks of objects tell.
     """
     if len(bags.labels) == 0:
         return []
