@@ -304,18 +304,12 @@ def test_every_control_learns(made_up, changes):
 @pytest.mark.parametrize("target", ["softmax", "zscore"])
 def test_the_concept_loss_aligns_above_the_best_constant(made_up, target):
     """Property 6 of docs/methods/seg_mil.md, "Checked properties": with and without lambda the runs differ above what a constant vector reaches."""
-    without, little, much = (
-        last(replace(FAST, target=target, lambda_concept=weight), made_up, "concept_cosine_above_constant")
-        for weight in (0.0, 0.1, 1.0)
+    without, little, much, shuffled = (
+        last(replace(FAST, target=kind, lambda_concept=weight), made_up, "concept_cosine_above_constant")
+        for kind, weight in ((target, 0.0), (target, 0.1), (target, 1.0), ("shuffled", 1.0))
     )
-    assert without < 0.1 < much
+    assert max(without, shuffled) < 0.1 < much
     assert without + 0.05 < little < much
-
-
-def test_shuffled_concepts_teach_no_more_than_a_constant(made_up):
-    """The control of the concept loss: the same cosines, of other segments."""
-    shuffled = replace(FAST, target="shuffled", lambda_concept=1.0)
-    assert last(shuffled, made_up, "concept_cosine_above_constant") < 0.1
 
 
 def test_diagnostics_lie_in_their_ranges(made_up):
