@@ -73,7 +73,7 @@ def explain_bags(
                 title=_title(y, classes[bags.labels[row]], reasons[row]) + note,
                 masks=bag_masks(table, row, bags.bags.segments[row, places]),
                 weights=attention[row, places],
-                captions=tuple(f"{_speaks(terms[row, i], y, r)}{said(row, i)}" for i in places),
+                captions=tuple(f"{_speaks(terms[row, i], y, r)}{said(row, int(i))}" for i in places),
             )
         )
     return explanations
