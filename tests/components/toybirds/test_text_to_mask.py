@@ -17,7 +17,7 @@ SHIPPED = Path(__file__).parents[3] / "datasets" / "toybirds"
 CONCEPTS = load_card("toybirds").vocabulary()
 LEAST = 0.65  # mean over the parts of the mean IoU with the true mask
 MARGIN = 3  # standard errors
-N = {1: 60, len(CONCEPTS): 200}  # birds, by concepts asked in one prompt
+N = {1: 40, len(CONCEPTS): 120}  # birds, by concepts asked in one prompt
 
 
 def part_ious(birds, per_prompt):
