@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.toybirds.clip.views import Birds, Pixels, Shown, caption, circled, crop, part_name
+from components.toybirds.birds import Birds, Pixels, Shown
+from components.toybirds.clip.views import caption, circled, crop, part_name
 
 PHRASINGS = ("{}", "{}", "{}", "a photo of {}", "a photo of a {}", "a bird with {}")
 RADII = (0.08, 0.18)  # of a circle, of the image's side: 32 pixels of 224 are 0.14

@@ -14,7 +14,8 @@ from scipy.ndimage import distance_transform_edt
 from components.data.drawing.backgrounds import TEXTURES
 from components.data.drawing.bird_drawing import PLUMAGE
 from components.data.generators.toybirds import PARTS, TYPICAL
-from components.toybirds.clip.views import Birds, Pixels, caption, circled, crop
+from components.toybirds.birds import Birds, Pixels
+from components.toybirds.clip.views import caption, circled, crop
 
 GRID = 7  # circle positions per axis
 RADIUS = 32 / 224  # of the image's side, as in SALF-CBM

@@ -7,7 +7,6 @@ and writes an open_clip folder (`local-dir:PATH`) with the scores on birds of a 
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,8 +19,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from components.data.generators.toybirds import Toybirds
 from components.identity import rng
+from components.toybirds.birds import HELD_OUT_DATA_SEED, Birds, draw_birds
 from components.toybirds.clip.captions import (
     PHRASINGS,
     Example,
@@ -32,11 +31,10 @@ from components.toybirds.clip.captions import (
 )
 from components.toybirds.clip.scores import scores
 from components.toybirds.clip.training import TrainedClip, load_clip
-from components.toybirds.clip.views import Birds, caption, load_birds
+from components.toybirds.clip.views import caption
 
 LEARNING_RATE = 3e-3
 CONCEPTS = Path("datasets/toybirds/concepts.txt")
-TRAINING_DATA_SEED, HELD_OUT_DATA_SEED = 7001, 7002
 BATCH = {red_circle: 64, whole_image: 32, segment_crop: 32}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 MODEL: dict[str, Any] = {
@@ -60,8 +58,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("datasets/toybirds/clip"))
     arguments = parser.parse_args()
     concepts = CONCEPTS.read_text(encoding="utf-8").splitlines()
-    with tempfile.TemporaryDirectory() as folder:
-        train, val, held_out = _draw_birds(Path(folder))
+    train, val, held_out = draw_birds(4000, 100, 300)
     clip = _untrained(arguments.seed)
     start = time.monotonic()
     step = train_clip(clip, train, val, concepts, arguments.steps, arguments.seed)
@@ -84,17 +81,6 @@ def _untrained(seed: int) -> TrainedClip:
         model = open_clip.CLIP(**MODEL)
     model = model.to(memory_format=torch.channels_last)  # a third faster
     return TrainedClip(model, open_clip.SimpleTokenizer(context_length=32), MEAN, STD)
-
-
-def _draw_birds(folder: Path) -> tuple[Birds, Birds, Birds]:
-    """Birds to train on, to select on and, of another data set, to measure on."""
-    Toybirds(seed=TRAINING_DATA_SEED, correlation=0.5, n_train=4000, n_val=100, n_test=4).generate(
-        folder / "training"
-    )
-    Toybirds(seed=HELD_OUT_DATA_SEED, n_train=4, n_val=4, n_test=300).generate(folder / "held_out")
-    sets = (("training", "train"), ("training", "val"), ("held_out", "test"))
-    train, val, held_out = (load_birds(folder / name, split) for name, split in sets)
-    return train, val, held_out
 
 
 def train_clip(

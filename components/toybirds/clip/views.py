@@ -1,84 +1,14 @@
-"""Toy birds as CLIP sees them: whole, with a red circle, as segments; and what each view shows.
-
-N: images, S: side in pixels.
-"""
-
-import csv
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+"""Views of a toy bird as CLIP sees them, with a red circle or cut out, and the words for what they show."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from skimage.segmentation import slic
 
-from components.data.generators.toybirds import PARTS, SPLITS
+from components.data.generators.toybirds import PARTS
 from components.pixels.crops import segment_crops
-
-Pixels = NDArray[np.uint8]  # (S, S, 3) red green blue
-Shown = dict[str, str]  # a bird's part, or "background", to the phrase that names what it shows
+from components.toybirds.birds import Pixels, Shown
 
 RED = (255, 0, 0)
-HEAVY_FOG = 0.6  # from this amount on a background is called fog
-
-
-@dataclass(frozen=True)
-class Birds:
-    """The images of one split with the truth about them.
-
-    images uint8 (N, S, S, 3); parts uint8 (N, S, S), 0 background, k the k-th of PARTS;
-    shown: what the parts of each bird and its background are called; fog (N,) in [0, 1].
-    """
-
-    images: NDArray[np.uint8]
-    parts: NDArray[np.uint8]
-    shown: list[Shown]
-    classes: list[str]
-    fog: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def select(self, rows: NDArray[np.int64]) -> "Birds":
-        """The birds at these positions."""
-        chosen = [(self.shown[i], self.classes[i]) for i in rows]
-        shown, classes = [s for s, _ in chosen], [c for _, c in chosen]
-        return Birds(self.images[rows], self.parts[rows], shown, classes, self.fog[rows])
-
-    @cached_property
-    def superpixels(self) -> NDArray[np.uint8]:
-        """Superpixels of each image, numbered from 1: (N, S, S)."""
-        return np.stack([slic(image, n_segments=25) for image in self.images]).astype(np.uint8)
-
-
-def load_birds(root: Path, split: str) -> Birds:
-    """Read one split of a generated data set."""
-    with (root / "metadata.csv").open(encoding="utf-8") as file:
-        metadata = list(csv.DictReader(file))
-    with (root / "attributes.csv").open(encoding="utf-8") as file:
-        attributes = list(csv.DictReader(file))
-    code = str(SPLITS.index(split))
-    rows = [pair for pair in zip(metadata, attributes, strict=True) if pair[0]["split"] == code]
-    stems = [Path(row["img_filename"]).stem for row, _ in rows]
-    return Birds(
-        images=np.stack([np.asarray(Image.open(root / row["img_filename"])) for row, _ in rows]),
-        parts=np.stack([np.asarray(Image.open(root / "parts" / f"{stem}.png")) for stem in stems]),
-        shown=[phrases(drawn) for _, drawn in rows],
-        classes=[stem.partition("_")[2] for stem in stems],
-        fog=np.array([float(drawn["fog"]) for _, drawn in rows]),
-    )
-
-
-def phrases(drawn: dict[str, str]) -> Shown:
-    """What a row of attributes.csv shows, part by part, in the words of the vocabulary."""
-    shown = {part: f"{drawn[part]} {part}" for part in ("beak", "neck", "tail", "feet")}
-    shown |= {"head": "head", "body": f"{drawn['colour']} body"}
-    shown["wing"] = "striped wing" if drawn["stripe"] == "True" else "plain wing"
-    if drawn["crest"] == "True":
-        shown["crest"] = "crest"
-    shown["background"] = "fog" if float(drawn["fog"]) > HEAVY_FOG else drawn["background"]
-    return shown
 
 
 def caption(shown: Shown, with_background: bool = True) -> str:

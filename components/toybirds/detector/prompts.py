@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.data.generators.toybirds import PARTS
-from components.toybirds.clip.views import Birds
+from components.models.segmentation.grounding_dino.prompts import one_prompt
+from components.toybirds.birds import Birds, tight_box
 
 Boxes = dict[str, NDArray[np.float32]]  # phrase to x0 y0 x1 y1, pixels, (4,)
 
@@ -38,14 +39,8 @@ def true_boxes(birds: Birds) -> list[Boxes]:
     for parts, shown in zip(birds.parts, birds.shown, strict=True):
         named = [(shown[part], parts == k) for k, part in enumerate(PARTS, start=1) if part in shown]
         named += [(BIRD, parts > 0), (shown["background"], np.ones_like(parts, bool))]
-        found.append({phrase: box_of(mask) for phrase, mask in named if mask.any()})
+        found.append({phrase: tight_box(mask) for phrase, mask in named if mask.any()})
     return found
-
-
-def box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """x0 y0 x1 y1 round the pixels of a mask (H, W) that is not empty; x1 and y1 lie after the last."""
-    y, x = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([x[0], y[0], x[-1] + 1, y[-1] + 1], np.float32)
 
 
 def choose(random: np.random.Generator, phrases: Sequence[str], n: int) -> list[list[str]]:
@@ -72,25 +67,18 @@ def _single(random: np.random.Generator, phrases: Sequence[str]) -> list[str]:
 
 def ask(tokenizer: Any, asked: Sequence[Sequence[str]], truth: Sequence[Boxes], size: int) -> Asked:
     """One text an image, "a. b.", for images of `size` pixels a side."""
+    prompts = [one_prompt(phrases, list(range(len(phrases)))) for phrases in asked]
     texts = tokenizer(
-        [". ".join(phrases) + "." for phrases in asked],
-        padding=True,
-        return_offsets_mapping=True,
-        return_tensors="pt",
+        [prompt.text for prompt in prompts], padding=True, return_offsets_mapping=True, return_tensors="pt"
     )
-    places = texts.pop("offset_mapping")  # (B, T, 2) first character of a token, and the one after its last
+    places = texts.pop("offset_mapping").numpy()  # (B, T, 2)
     boxes, words = [], []
-    for phrases, true, characters in zip(asked, truth, places, strict=True):
-        found = [(true[phrase], span) for phrase, span in _spans(phrases) if phrase in true]
-        corners = torch.tensor(np.array([box for box, _ in found], np.float32).reshape(-1, 4) / size)
+    for prompt, phrases, true, characters in zip(prompts, asked, truth, places, strict=True):
+        named = prompt.words(characters)
+        found = [k for k, phrase in enumerate(phrases) if phrase in true]
+        of_found = np.array([true[phrases[k]] for k in found], np.float32)
+        corners = torch.tensor(of_found.reshape(-1, 4) / size)
         boxes.append(torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1))
-        first, end = characters.unbind(-1)
-        named = [(first >= start) & (end <= stop) & (first < end) for _, (start, stop) in found]
-        words.append(torch.stack(named) if named else torch.zeros(0, len(first), dtype=torch.bool))
+        of_words = np.array([named[k] for k in found], bool)
+        words.append(torch.from_numpy(of_words.reshape(-1, len(characters))))
     return Asked(dict(texts), boxes, words)
-
-
-def _spans(phrases: Sequence[str]) -> list[tuple[str, tuple[int, int]]]:
-    """Each phrase with its first character in "a. b." and the one after its last."""
-    ends = np.cumsum([len(phrase) + len(". ") for phrase in phrases])
-    return [(p, (int(e) - len(p) - 2, int(e) - 2)) for p, e in zip(phrases, ends, strict=True)]

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from components.data.drawing.backgrounds import TEXTURES
 from components.models.segmentation.detector import Detect, Question
-from components.toybirds.clip.views import Birds
+from components.toybirds.birds import Birds
 from components.toybirds.detector.prompts import BIRD, true_boxes
 
 FOUND = 0.5  # IoU from which on a box is right

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from components.data.generators.toybirds import Toybirds
 from components.models.segmentation.detectors.grounding_dino import GroundingDino
-from components.toybirds.clip.train import CONCEPTS, HELD_OUT_DATA_SEED, TRAINING_DATA_SEED
-from components.toybirds.clip.views import Birds, load_birds
+from components.toybirds.birds import HELD_OUT_DATA_SEED, Birds, draw_birds
+from components.toybirds.clip.train import CONCEPTS
 from components.toybirds.detector.architecture import IMAGE_SIZE, processor, save, untrained
 from components.toybirds.detector.prompts import BIRD
 from components.toybirds.detector.scores import ConceptScore, scores, summary
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     concepts = [*CONCEPTS.read_text(encoding="utf-8").splitlines(), BIRD]
-    train, val, held_out = draw_birds(16000, 400, 1000)
+    train, val, held_out = drawn(16000, 400, 1000)
     start = time.monotonic()
     steps = arguments.cells, arguments.steps
     step = train_detector(train, val, concepts, steps, arguments.seed, arguments.out)
@@ -56,18 +55,10 @@ def main() -> None:
     print(json.dumps(record, indent=2))
 
 
-def draw_birds(n_train: int, n_val: int, n_test: int) -> tuple[Birds, Birds, Birds]:
-    """Birds to train on, to select on and, of another data set, to measure on."""
-    balanced: Any = {"correlation": 0.5, "typical": 0.5001}
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        training = Toybirds(seed=TRAINING_DATA_SEED, n_train=n_train, n_val=n_val, n_test=4, **balanced)
-        held_out = Toybirds(seed=HELD_OUT_DATA_SEED, n_train=4, n_val=4, n_test=n_test, **balanced)
-        training.generate(root / "training")
-        held_out.generate(root / "held_out")
-        sets = (("training", "train"), ("training", "val"), ("held_out", "test"))
-        train, val, test = (load_birds(root / name, split) for name, split in sets)
-    return train, val, test
+def drawn(n_train: int, n_val: int, n_test: int) -> tuple[Birds, Birds, Birds]:
+    """The birds to train on, to select on and to measure on, the parts of all hardly correlated."""
+    apart = {"correlation": 0.5, "typical": 0.5001}
+    return draw_birds(n_train, n_val, n_test, training=apart, held_out=apart)
 
 
 def train_detector(

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BackboneOutput
 
 from components.data.generators.toybirds import PARTS
 from components.identity import rng
-from components.toybirds.clip.views import Birds
+from components.toybirds.birds import Birds
 from components.toybirds.detector.dense import Dense
 from components.toybirds.detector.losses import set_loss
 from components.toybirds.detector.prompts import BIRD, UNKNOWN, Asked, Boxes, ask, choose, true_boxes

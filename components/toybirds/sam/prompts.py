@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.generators.toybirds import PARTS
+from components.toybirds.birds import tight_box
 
 BIRD, BACKGROUND = "bird", "background"
 KINDS = (*PARTS, BIRD, BACKGROUND)
@@ -47,12 +48,6 @@ def true_masks(parts: NDArray[np.uint8]) -> dict[str, Mask]:
     masks = {part: parts == k for k, part in enumerate(PARTS, start=1)}
     masks |= {BIRD: parts > 0, BACKGROUND: parts == 0}
     return {kind: mask for kind, mask in masks.items() if mask.any()}
-
-
-def tight_box(mask: Mask) -> NDArray[np.float32]:
-    """x0 y0 x1 y1 of a mask with a pixel: the edges of its outermost pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
 def draw_prompts(parts: NDArray[np.uint8], random: np.random.Generator) -> Prompts:

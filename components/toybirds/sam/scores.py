@@ -15,8 +15,8 @@ from components.models.segmentation.segmenter import Found
 from components.models.segmentation.segmenters.sam_automatic import SamAutomatic
 from components.pixels import masks
 from components.stage import ImageRecord
-from components.toybirds.clip.views import Birds
-from components.toybirds.sam.prompts import KINDS, Mask, tight_box, true_masks
+from components.toybirds.birds import Birds, tight_box
+from components.toybirds.sam.prompts import KINDS, Mask, true_masks
 
 # of automatic masks: a point every 4 pixels; 20 pixels are never as sure as an object of a photograph
 POINTS_PER_SIDE, LEAST_IOU, LEAST_STABILITY = 16, 0.4, 0.3

@@ -16,10 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.data.generators.toybirds import Toybirds
 from components.identity import rng
-from components.toybirds.clip.train import HELD_OUT_DATA_SEED, TRAINING_DATA_SEED
-from components.toybirds.clip.views import Birds, load_birds
+from components.toybirds.birds import HELD_OUT_DATA_SEED, Birds, draw_birds
 from components.toybirds.sam.architecture import save_sam
 from components.toybirds.sam.prompts import draw_prompts
 from components.toybirds.sam.scores import answers_to_boxes, calibration_error, means, scores
@@ -40,8 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        train, val, held_out = draw_birds(Path(folder), n_train=8000, n_val=200, n_test=1000)
+    train, val, held_out = draw_birds(8000, 200, 1000, training={"typical": 0.5})
     start = time.process_time()
     sam = TrainedSam(arguments.seed)
     step = train_sam(sam, train, val, arguments.steps, arguments.seed)
@@ -57,17 +54,6 @@ def main() -> None:
     }
     (arguments.out / SCORES).write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-
-
-def draw_birds(folder: Path, n_train: int, n_val: int, n_test: int) -> tuple[Birds, Birds, Birds]:
-    """Birds to train on, to select on and, of another data set, to measure on."""
-    Toybirds(
-        seed=TRAINING_DATA_SEED, correlation=0.5, typical=0.5, n_train=n_train, n_val=n_val, n_test=4
-    ).generate(folder / "training")
-    Toybirds(seed=HELD_OUT_DATA_SEED, n_train=4, n_val=4, n_test=n_test).generate(folder / "held_out")
-    sets = (("training", "train"), ("training", "val"), ("held_out", "test"))
-    train, val, held_out = (load_birds(folder / name, split) for name, split in sets)
-    return train, val, held_out
 
 
 def train_sam(sam: TrainedSam, train: Birds, val: Birds, steps: int, seed: int) -> int:

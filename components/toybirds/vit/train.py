@@ -9,7 +9,6 @@ the parts are; it learns all that decide the class but the beak, which is a few 
 
 import argparse
 import json
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,13 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from components.data.generators.toybirds import CLASSES, Toybirds
+from components.data.generators.toybirds import CLASSES
 from components.identity import rng
 from components.models.networks.backbones.small_vit import SmallVit
 from components.models.networks.network import Network, to_pixels
 from components.models.training.training import predict
-from components.toybirds.clip.train import HELD_OUT_DATA_SEED, TRAINING_DATA_SEED
-from components.toybirds.clip.views import Birds, load_birds
+from components.toybirds.birds import HELD_OUT_DATA_SEED, Birds, draw_birds
 from components.toybirds.vit.pretraining import Pretraining
 
 IMAGE_SIZE, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 64, 64, 2e-3, 0.05
@@ -39,11 +37,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        birds = _drawn(
-            Path(folder) / "training", "train", seed=TRAINING_DATA_SEED, correlation=0.5, n_train=8000
-        )
-        held_out = _drawn(Path(folder) / "held_out", "test", seed=HELD_OUT_DATA_SEED, n_test=1000)
+    birds, _, held_out = draw_birds(8000, 4, 1000)
     start = time.monotonic()
     network = pretrain(birds, arguments.steps, arguments.seed)
     print(f"trained for {time.monotonic() - start:.0f} s")
@@ -60,11 +54,6 @@ def main() -> None:
     }
     (arguments.out / SCORES).write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-
-
-def _drawn(root: Path, split: str, **knobs: float) -> Birds:
-    Toybirds(**{"n_train": 4, "n_val": 4, "n_test": 4} | knobs).generate(root)  # type: ignore[arg-type]
-    return load_birds(root, split)
 
 
 def pretrain(birds: Birds, steps: int, seed: int) -> Network:

@@ -12,7 +12,7 @@ from components.data.generators.toybirds import Toybirds
 from components.data.images import DataError
 from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from components.data.shown_concepts import Shows, shown_concepts
-from components.toybirds.clip.views import load_birds
+from components.toybirds.birds import load_birds
 
 CARD = load_card("toybirds")
 CONCEPTS = CARD.vocabulary()

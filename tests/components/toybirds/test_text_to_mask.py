@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from components.data.card import load_card
-from components.data.generators.toybirds import PARTS, Toybirds
+from components.data.generators.toybirds import PARTS
 from components.models.segmentation.box_segmenters.sam import Sam
 from components.models.segmentation.detector import Question
 from components.models.segmentation.detectors.grounding_dino import GroundingDino
 from components.pixels import masks
-from components.toybirds.clip.views import load_birds
 
 SHIPPED = Path(__file__).parents[3] / "datasets" / "toybirds"
 CONCEPTS = load_card("toybirds").vocabulary()
@@ -45,11 +44,9 @@ def part_ious(birds, per_prompt):
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
+def birds(drawn_birds):
     """Birds as experiments draw them, of a seed that neither training nor the shipped scores use."""
-    root = tmp_path_factory.mktemp("toybirds") / "data"
-    Toybirds(seed=95, n_train=4, n_val=4, n_test=max(N.values())).generate(root)
-    return load_birds(root, "test")
+    return drawn_birds(seed=95, n=max(N.values()))
 
 
 @pytest.mark.parametrize("per_prompt", N)

@@ -24,9 +24,14 @@ class Prompt:
 
         characters (T, 2): first character of each token and the one after its last; equal for special ones.
         """
-        first, end = characters.T
         if len(self.spans) == 1:
-            return [np.ones(len(first), bool)]
+            return [np.ones(len(characters), bool)]
+        return self.words(characters)
+
+    def words(self, characters: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+        """Which of the T tokens lie in each concept's text, bool (T,), so neither special ones nor its full
+        stop; characters as in `tokens`."""
+        first, end = characters.T
         return [(first >= start) & (end <= stop) & (first < end) for start, stop in self.spans]
 
 
@@ -55,10 +60,11 @@ def prompts(concepts: Sequence[str], tokenizer: Any, per_prompt: int, limit: int
             taken = SPECIAL
         groups[-1].append(place)
         taken += length
-    return [_prompt(texts, group) for group in groups]
+    return [one_prompt(texts, group) for group in groups]
 
 
-def _prompt(texts: Sequence[str], group: list[int]) -> Prompt:
+def one_prompt(texts: Sequence[str], group: list[int]) -> Prompt:
+    """The prompt that asks for the texts at these places, each without its full stop."""
     spans = []
     start = 0
     for place in group:

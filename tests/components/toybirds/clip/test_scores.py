@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from scipy.stats import binom
 
-from components.data.generators.toybirds import PARTS, Toybirds
+from components.data.generators.toybirds import PARTS
 from components.identity import rng
 from components.toybirds.clip.captions import red_circle, segment_crop, whole_image
 from components.toybirds.clip.scores import Score, circle_localisation, scores
 from components.toybirds.clip.training import load_clip
-from components.toybirds.clip.views import caption, circled, crop, load_birds
+from components.toybirds.clip.views import caption, circled, crop
 
 FOLDER = Path(__file__).parents[4] / "datasets" / "toybirds"
 CHECKPOINT = f"local-dir:{FOLDER / 'clip'}"
@@ -42,11 +42,9 @@ def concepts():
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
+def birds(drawn_birds):
     """Drawn from a seed that neither training nor the shipped scores use."""
-    root = tmp_path_factory.mktemp("toybirds") / "data"
-    Toybirds(seed=99, n_train=4, n_val=4, n_test=60).generate(root)
-    return load_birds(root, "test")
+    return drawn_birds(seed=99, n=60)
 
 
 @pytest.fixture(scope="module")

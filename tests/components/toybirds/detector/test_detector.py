@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.data.generators.toybirds import Toybirds
 from components.models.segmentation.detector import Question
-from components.toybirds.clip.views import load_birds
 from components.toybirds.detector.prompts import BIRD, UNKNOWN, true_boxes
 from components.toybirds.detector.scores import iou, scores, summary
 from components.toybirds.detector.train import (
@@ -27,11 +25,9 @@ N = {ALONE: 60, ALL: 200}  # birds: a concept alone takes a pass of its own
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
+def birds(drawn_birds):
     """Drawn from a seed that neither training nor the shipped scores use, parts and places as in these."""
-    root = tmp_path_factory.mktemp("toybirds") / "data"
-    Toybirds(seed=96, typical=0.5001, n_train=4, n_val=4, n_test=max(N.values())).generate(root)
-    return load_birds(root, "test")
+    return drawn_birds(seed=96, n=max(N.values()), typical=0.5001)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from skimage.measure import regionprops
 
-from components.data.generators.toybirds import PARTS, Toybirds
+from components.data.generators.toybirds import PARTS
 from components.identity import rng
 from components.models.segmentation.grounding_dino.prompts import prompts
-from components.toybirds.clip.views import load_birds, part_name
+from components.toybirds.clip.views import part_name
 from components.toybirds.detector.architecture import processor
 from components.toybirds.detector.dense import said
 from components.toybirds.detector.prompts import BIRD, UNKNOWN, ask, choose, true_boxes
@@ -21,10 +21,8 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toybirds") / "data"
-    Toybirds(seed=97, n_train=4, n_val=4, n_test=40).generate(root)
-    return load_birds(root, "test")
+def birds(drawn_birds):
+    return drawn_birds(seed=97, n=40)
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.data.generators.toybirds import PARTS, Toybirds
+from components.data.generators.toybirds import PARTS
 from components.models.segmentation.detector import Answers, Detections
-from components.toybirds.clip.views import load_birds
 from components.toybirds.detector.prompts import BIRD, true_boxes
 from components.toybirds.detector.scores import iou, scores, summary
 
@@ -16,10 +15,8 @@ CONCEPTS = [*(ROOT / "datasets/toybirds/concepts.txt").read_text(encoding="utf-8
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toybirds") / "data"
-    Toybirds(seed=95, n_train=4, n_val=4, n_test=60).generate(root)
-    return load_birds(root, "test")
+def birds(drawn_birds):
+    return drawn_birds(seed=95, n=60)
 
 
 def test_iou_of_two_boxes():

@@ -5,6 +5,7 @@ import pytest
 
 from components.data.generators.toybirds import PARTS
 from components.identity import rng
+from components.toybirds.birds import tight_box
 from components.toybirds.sam import prompts as module
 from components.toybirds.sam.prompts import (
     BACKGROUND,
@@ -14,7 +15,6 @@ from components.toybirds.sam.prompts import (
     KINDS,
     POINTS,
     draw_prompts,
-    tight_box,
     true_masks,
 )
 

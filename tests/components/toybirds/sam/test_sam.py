@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from components.data.generators.toybirds import PARTS, Toybirds
+from components.data.generators.toybirds import PARTS
 from components.models.segmentation.box_segmenters.sam import Sam
 from components.models.segmentation.sam.sam_checkpoint import load_sam
 from components.pixels import masks
-from components.toybirds.clip.train import HELD_OUT_DATA_SEED
-from components.toybirds.clip.views import load_birds
-from components.toybirds.sam.prompts import KINDS, tight_box, true_masks
+from components.toybirds.birds import HELD_OUT_DATA_SEED, tight_box
+from components.toybirds.sam.prompts import KINDS, true_masks
 from components.toybirds.sam.scores import answers_to_boxes, best_automatic, calibration_error, means
 
 FOLDER = Path(__file__).parents[4] / "datasets" / "toybirds" / "sam"
@@ -23,15 +22,10 @@ LEAST_BIRD, LEAST_PARTS = 0.93, 0.72
 MARGIN = 3  # standard errors of a mean over the birds at hand
 
 
-def drawn(root, seed, n):
-    Toybirds(seed=seed, n_train=4, n_val=4, n_test=n).generate(root)
-    return load_birds(root, "test")
-
-
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
+def birds(drawn_birds):
     """Drawn from a seed that neither training nor the shipped scores use."""
-    return drawn(tmp_path_factory.mktemp("toybirds") / "data", seed=97, n=200)
+    return drawn_birds(seed=97, n=200)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +107,9 @@ def test_automatic_masks_hold_the_bird_and_its_parts(birds):
     assert abs(best["parts"] - recorded["parts"]) < 0.1
 
 
-def test_the_record_is_reproduced(tmp_path):
+def test_the_record_is_reproduced(drawn_birds):
     """The first of the birds that were measured, drawn again, give the means that are recorded."""
-    held_out = drawn(tmp_path / "held_out", HELD_OUT_DATA_SEED, RECORD["boxes"]["n"])
+    held_out = drawn_birds(HELD_OUT_DATA_SEED, RECORD["boxes"]["n"])
     iou = answers_to_boxes(CHECKPOINT, held_out.select(np.arange(200))).iou
     for kind, values in iou.items():
         assert abs(values.mean() - RECORD["boxes"]["iou"][kind]) < 4 * standard_error(values), kind

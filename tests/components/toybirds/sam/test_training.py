@@ -6,7 +6,7 @@ import torch
 
 from components.data.generators.toybirds import Toybirds
 from components.models.segmentation.sam.sam_checkpoint import load_sam
-from components.toybirds.clip.views import load_birds
+from components.toybirds.birds import load_birds
 from components.toybirds.sam.architecture import save_sam, untrained_sam
 from components.toybirds.sam.losses import AREA, mask_loss, true_iou
 from components.toybirds.sam.scores import BoxAnswers, answers_to_boxes, calibration_error, means

@@ -8,10 +8,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from components.data.generators.toybirds import TYPICAL, Toybirds
+from components.data.generators.toybirds import TYPICAL
 from components.models.networks.backbones.small_vit import SmallVit
 from components.models.networks.network import to_pixels
-from components.toybirds.clip.views import load_birds
 from components.toybirds.vit.train import accuracy, labels_of, pretrain
 
 FOLDER = Path(__file__).parents[4] / "datasets" / "toybirds" / "vit"
@@ -19,11 +18,9 @@ CHECKPOINT = str(FOLDER / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
+def birds(drawn_birds):
     """Drawn from a seed that neither training nor the shipped score uses."""
-    root = tmp_path_factory.mktemp("toybirds") / "data"
-    Toybirds(seed=98, n_train=4, n_val=4, n_test=400).generate(root)
-    return load_birds(root, "test")
+    return drawn_birds(seed=98, n=400)
 
 
 @pytest.fixture(scope="module")
