@@ -82,8 +82,7 @@ def retrain(
         subset = balanced(training, stream)
         layers.append(_layer(subset, inverse_strength, len(classes), _state(stream)))
     weight, bias = (np.mean(values, axis=0) for values in zip(*layers, strict=True))
-    weight = weight / scaler.scale_
-    bias = bias - weight @ scaler.mean_
+    weight, bias = unscaled(weight, bias, scaler)
     tensors = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
     return Fitted(tensors, {"inverse_strength": inverse_strength})
 
@@ -119,6 +118,17 @@ def balanced(images: Images, stream: np.random.Generator) -> Images:
     return images.rows(np.concatenate(drawn))
 
 
+def of_two_classes(weight: Floats, bias: Floats) -> Layer:
+    """The layer (2, F), (2,) the difference of whose logits is one regression's, (1, F), (1,)."""
+    return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+
+
+def unscaled(weight: Floats, bias: Floats, scaler: StandardScaler) -> Layer:
+    """The layer that says of features as they are what this one says of them standardised."""
+    weight = weight / scaler.scale_
+    return weight, bias - weight @ scaler.mean_
+
+
 def _state(stream: np.random.Generator) -> int:
     """What liblinear's own draws start from."""
     return int(stream.integers(2**31))
@@ -132,9 +142,7 @@ def _layer(part: Images, inverse_strength: float, n_classes: int, state: int) ->
         for label in ((1,) if n_classes == 2 else range(n_classes))
     ]
     weight, bias = (np.array(values) for values in zip(*one_each, strict=True))
-    if n_classes == 2:  # the difference of the logits is the regression's
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    return weight, bias
+    return of_two_classes(weight, bias) if n_classes == 2 else (weight, bias)
 
 
 def _binary(features: Floats, positive: NDArray[np.bool_], inverse_strength: float, state: int) -> Layer:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from components.data.card import Card, CardError
 from components.data.columns import Data, Ids, ragged_vectors
 from components.data.images import DataError
-from components.evaluation.accuracies import accuracy_metrics, accuracy_names, predictions_of
+from components.evaluation.accuracies import accuracy_metrics, accuracy_names, known, predictions_of
 from components.method import LAST, Fitted, Method, Metric, Report
 from components.models.clip.clip import Clip
 from components.models.networks.backbone import Backbone
@@ -80,6 +80,8 @@ class RegionProbe(Method):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
+        from components.studies.baselines.balanced_regression import of_two_classes, unscaled
+
         train, classes = data.usable_split("train"), data.card.classes
         absent = [name for label, name in enumerate(classes) if label not in train.labels]
         if absent:
@@ -89,10 +91,9 @@ class RegionProbe(Method):
         ).fit(self.features(data, train.ids)[0].astype(np.float64), train.labels)
         scaler, layer = probe[0], probe[1]
         weight, bias = layer.coef_, layer.intercept_
-        if len(classes) == 2:  # the difference of the logits is the regression's
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        weight = weight / scaler.scale_
-        bias = bias - weight @ scaler.mean_
+        if len(classes) == 2:
+            weight, bias = of_two_classes(weight, bias)
+        weight, bias = unscaled(weight, bias, scaler)
         return Fitted({"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)})
 
     def features(self, data: Data, ids: Ids) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -116,18 +117,17 @@ class RegionProbe(Method):
         return best, np.array([max(one, default=-1.0) >= self.box_threshold for one in scores], bool)
 
     def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        features, _ = self.features(data, ids)
+        return self._logits(fitted, self.features(data, ids)[0])
+
+    def _logits(self, fitted: Fitted, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return features @ fitted.tensors["weight"].T + fitted.tensors["bias"]
 
     def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
         metrics = []
         for split in ("val", "test"):
-            predictions = predictions_of(
-                data, data.split(split).ids, lambda ids: self.predict(fitted, data, ids)
-            )
-            metrics += accuracy_metrics(data, split, predictions)
-            usable = data.usable_split(split).ids
-            found = self.features(data, usable)[1] if len(usable) else np.zeros(0, bool)
+            features, found = self.features(data, data.usable_split(split).ids)
+            logits = known(self._logits(fitted, features))
+            metrics += accuracy_metrics(data, split, predictions_of(data, data.split(split).ids, logits))
             metrics.append(Metric("region_found", float(found.mean()) if len(found) else float("nan"), split))
         return metrics
 
