@@ -1,6 +1,5 @@
 """The layout of the Waterbirds release: one `metadata.csv` and image files beside it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +20,8 @@ class WaterbirdsCsv:
         """The index of `root`; DataError names what is missing, out of range or outside the root."""
         table = self._table(root)
         self._check(table, root, card)
-        # what a generator drew its images show, and these are hashed
-        tables = (card.shows.table,) if card.shows is not None and card.generator is None else ()
+        shows = card.shows
+        told = shows is not None and (root / inside(root, shows.table)).is_file()
         labels, places = table["y"].to_numpy("int64"), table["place"].to_numpy("int64")
         index = ImageIndex(
             root=root,
@@ -36,13 +35,12 @@ class WaterbirdsCsv:
             masks=card.masks,
             part_masks=card.part_masks,
             mask_values=card.mask_values,
-            tables=tables,
+            # what a generator drew its images show, and these are hashed
+            tables=(shows.table,) if shows is not None and told and card.generator is None else (),
+            left_out=() if shows is None or told else (f"no {shows.table}: no concept is checked",),
         )
-        if card.shows is None:
-            return index
-        if not (root / inside(root, card.shows.table)).is_file():
-            return replace(index, tables=(), left_out=(f"no {card.shows.table}: no concept is checked",))
-        shown_concepts(card.shows, index, tuple(card.shows.concepts), card.parts)
+        if shows is not None:
+            shown_concepts(shows, index, tuple(shows.concepts), card.parts)  # refuses one that does not fit
         return index
 
     def _table(self, root: Path) -> pd.DataFrame:
