@@ -79,6 +79,9 @@ def test_texts_and_their_words_are_those_that_the_product_asks(birds, concepts, 
     for i, true in enumerate(true_boxes(few)):
         named = [k for k, concept in enumerate(concepts) if concept in true]
         np.testing.assert_array_equal(asked.words[i].numpy(), np.stack([tokens[k] for k in named]))
+        for k, marked in zip(named, asked.words[i], strict=True):  # its words, no [CLS], no full stop
+            words = tokenizer.convert_ids_to_tokens(asked.texts["input_ids"][i][marked].tolist())
+            assert words == concepts[k].split()
         centre, size = (SIZE * asked.boxes[i]).split(2, dim=1)
         corners = torch.cat([centre - size / 2, centre + size / 2], dim=1)
         np.testing.assert_allclose(corners, np.stack([true[concepts[k]] for k in named]), atol=1e-4)
