@@ -14,6 +14,7 @@ import psutil
 from benchmarks.streams import index_of, run_stage
 from components.models.clip.clip import Clip
 from components.stages.clip_images import ClipImages
+from grid.planning.plan import PlannedStage
 from grid.spec.spec import StageResources
 from grid.stages.cluster import cluster
 from grid.stores.artifacts import ArtifactStore
@@ -51,8 +52,8 @@ def main() -> None:
         paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg")) * TIMES
         seen: list[tuple[int, float, float]] = []
 
-        def progress(done: int, all_: int) -> None:
-            if done >= (len(seen) + 1) * all_ / STEPS:
+        def progress(stage: PlannedStage, done: int) -> None:
+            if done >= (len(seen) + 1) * stage.images / STEPS:
                 seen.append((done, *memory()))
 
         store = ArtifactStore(str(Path(folder) / "store"))

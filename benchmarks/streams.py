@@ -1,7 +1,7 @@
 """What the benchmarks of stages share: images on disk, and a stage run over them by the pipeline."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from components.stage import ColumnStage
 from grid.inputs.datasets import Dataset
 from grid.planning.plan import PlannedStage
 from grid.spec.spec import StageResources
-from grid.stages.pipeline import run_column_stage
+from grid.stages.pipeline import Progress, StageFailed, run_column_stages
 from grid.stores.artifacts import ArtifactStore
 
 CARD = Card(
@@ -54,7 +54,7 @@ def run_stage(
     resources: StageResources,
     total: Mapping[str, float],
     inputs: Mapping[str, PlannedStage] | None = None,
-    progress: Callable[[int, int], None] = lambda done, all_: None,
+    progress: Progress = lambda stage, done: None,
 ) -> float:
     """Seconds of the pipeline, from its start to the published artifact. inputs: by the stage's field names,
     what lies in the store already."""
@@ -69,5 +69,8 @@ def run_stage(
     )
     stages = {key: planned, **{value.key: value for value in planned_inputs.values()}}
     start = time.perf_counter()
-    run_column_stage(planned, stages, store, resources, total, 0.0, progress)
+    ended = run_column_stages([planned], stages, store, lambda _: resources, total, 0.0, progress)
+    for _, outcome in ended:
+        if isinstance(outcome, StageFailed):
+            raise outcome
     return time.perf_counter() - start

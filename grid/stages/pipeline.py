@@ -1,14 +1,16 @@
 """Stages on Ray: column stages stream through Ray Data, tensor stages are tasks.
 
-A column stage is one pipeline: 1. blocks of image paths (driver) -> 2. decode, and read the inputs' rows
-(CPU tasks) -> 3. the model (a pool of actors, one replica each) -> 4. write one part per block (CPU tasks).
-Images whose rows are stored already are left out, so that a killed pipeline goes on where it stopped.
+A pipeline: 1. blocks of image paths (driver) -> 2. decode, and read the inputs' rows (CPU tasks) -> 3. the
+model (a pool of actors, one replica each) -> 4. write one part per block (CPU tasks). Images whose rows are
+stored already are left out, so that a killed pipeline goes on where it stopped. Several stages share one, one
+after the other: to start processes and import their libraries takes longer than many a stage.
 """
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,60 +26,128 @@ from grid.inputs.datasets import open_data
 from grid.planning.plan import PlannedStage, by_sort
 from grid.spec.spec import StageResources
 from grid.stages.cluster import IO_CPUS, replicas_for
-from grid.stages.worker import (
-    DEVICE_BATCH,
-    MASK,
-    MODEL_INPUTS,
-    PART_MASK,
-    PATH,
-    SECONDS,
-    StageActor,
-    StageTask,
-    placed,
-    read_images,
-    write_part,
-)
-from grid.stores.artifacts import ArtifactStore
+from grid.stages.reading import MASK, PART_MASK, PATH, STAGE, StageTask, Tasks, placed, read_images
+from grid.stages.worker import BROKEN, DEVICE_BATCH, MODEL_INPUTS, ROWS, SECONDS, StageActor, write_part
+from grid.stores.artifacts import ArtifactStore, BrokenArtifact
 from grid.stores.provenance import provenance
 
 PART_IMAGES = 256  # rows of a part at most: what a kill can cost
 PARTS_PER_REPLICA = 4  # at least, as far as batches stay whole: else few images would keep one replica busy
 REASONS_SHOWN = 3
 
-Progress = Callable[[int, int], None]  # progress(images done, images in all)
-
 
 class StageFailed(RuntimeError):  # noqa: N818  reads as the message does
     """A stage could not be finished; the message says why, and what is kept."""
 
 
-def run_column_stage(
+@dataclass
+class _Running:
+    """A column stage of a pipeline: what its workers are told, its images, those without a row, their paths
+    in parts, and how many of them have got a row."""
+
+    planned: PlannedStage
+    task: StageTask
+    index: ImageIndex
+    todo: ImageIndex
+    paths: list[pa.Table]
+    rows: int = 0
+
+    @property
+    def done(self) -> int:
+        """Images with a row."""
+        return len(self.index) - len(self.todo) + self.rows
+
+
+Progress = Callable[[PlannedStage, int], None]  # progress(stage, how many of its images are done)
+Ended = tuple[PlannedStage, dict[str, Any] | StageFailed]  # a stage with its manifest, or with why it failed
+
+
+def run_column_stages(
+    group: Sequence[PlannedStage],
+    stages: Mapping[str, PlannedStage],
+    store: ArtifactStore,
+    resources: Callable[[str], StageResources],
+    cluster: Mapping[str, float],
+    max_failed_fraction: float,
+    progress: Progress,
+) -> Iterator[Ended]:
+    """Runs these stages, none of which reads another, over their data sets in one pipeline, one after the
+    other, and publishes their artifacts; gives each when it has ended.
+
+    resources: by stage kind; all want the same but for their batches. A stage fails if more than
+    `max_failed_fraction` of its images fail, if rows are lost, or if its model cannot be loaded: then the
+    pipeline ends, and stages that were not given want another one. Raises ray.exceptions.RayError where a
+    pipeline breaks, by any of the stages that were not given.
+    """
+    start = time.time()
+    pool = resources(group[0].stage.kind)
+    replicas = replicas_for(pool, cluster)
+    waiting: dict[str, _Running] = {}
+    for planned in group:
+        try:
+            waiting[planned.key] = _begun(planned, stages, store, resources(planned.stage.kind), replicas[1])
+        except BrokenArtifact as error:
+            yield planned, StageFailed(str(error))
+    parts = [part for stage in waiting.values() for part in stage.paths]
+    replicas = (min(replicas[0], max(len(parts), 1)), min(replicas[1], max(len(parts), 1)))  # no idle ones
+
+    def finished(stage: _Running) -> Ended:
+        del waiting[stage.task.key]
+        try:
+            return stage.planned, _finished(stage, store, pool, replicas[1], start, max_failed_fraction)
+        except (StageFailed, BrokenArtifact) as error:
+            return stage.planned, StageFailed(str(error))
+
+    for stage in [stage for stage in waiting.values() if not stage.paths]:
+        yield finished(stage)
+    tasks = {key: stage.task for key, stage in waiting.items()}
+    for written in _stream(parts, tasks, pool, replicas):
+        stage = waiting[written[STAGE]]
+        if written[BROKEN]:
+            yield stage.planned, StageFailed(written[BROKEN])
+            return
+        stage.rows += written[ROWS]
+        progress(stage.planned, stage.done)
+        if stage.rows == len(stage.todo):
+            yield finished(stage)
+            start = time.time()
+    for stage in list(waiting.values()):
+        yield finished(stage)
+
+
+def _begun(
     planned: PlannedStage,
     stages: Mapping[str, PlannedStage],
     store: ArtifactStore,
     resources: StageResources,
-    cluster: Mapping[str, float],
-    max_failed_fraction: float,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Runs the stage over its data set and publishes the artifact; returns the manifest.
+    replicas: int,
+) -> _Running:
+    """BrokenArtifact if an input has lost rows."""
+    assert isinstance(planned.stage, ColumnStage)
+    assert planned.index is not None
+    index = planned.index
+    columns, tensors = by_sort(planned.inputs, stages)
+    batch_size = resources.batch_size or planned.stage.batch_size
+    task = StageTask(planned.stage, planned.key, columns, tensors, store, batch_size, index.mask_values)
+    todo = index.rows(~np.isin(index.image_ids, store.stored_ids(planned.key)))
+    paths = placed(_paths(todo), task)
+    parts = blocks(len(todo), part_size(len(todo), batch_size, replicas))
+    sliced = [paths.slice(part.start, part.stop - part.start) for part in parts if len(todo)]
+    return _Running(planned, task, index, todo, sliced)
 
-    Raises StageFailed if more than `max_failed_fraction` of the images fail, or if rows are lost.
-    """
-    index, start = planned.index, time.time()
-    assert index is not None
-    stored = store.stored_ids(planned.key)
-    todo = index.rows(~np.isin(index.image_ids, stored))
-    task = _task(planned, stages, store)
-    batch_size = resources.batch_size or task.stage.batch_size
-    replicas = replicas_for(resources, cluster)
-    parts = list(blocks(len(todo), part_size(len(todo), batch_size, replicas[1])))
-    least, most = (min(n, max(len(parts), 1)) for n in replicas)  # no idle ones
-    if len(todo):
-        pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most)
-        _stream(todo, task, resources, batch_size, parts, pool, progress, len(index))
+
+def _finished(
+    stage: _Running,
+    store: ArtifactStore,
+    resources: StageResources,
+    replicas: int,
+    start: float,
+    max_failed_fraction: float,
+) -> dict[str, Any]:
+    """The manifest of the published artifact. StageFailed if rows are lost or too many images failed."""
+    planned, key, index = stage.planned, stage.task.key, stage.index
     failures = _named(_checked(planned, store, index, max_failed_fraction), index)
-    found = task.stage.describe(store.column(planned.key))
+    found = stage.task.stage.describe(store.column(key))
     return _publish(
         planned,
         store,
@@ -87,13 +157,13 @@ def run_column_stage(
         images=len(index),
         failed=len(failures),
         failures={str(i): reason for i, reason in list(failures.items())[:100]},
-        images_computed=len(todo),
-        images_resumed=len(index) - len(todo),
-        model_inputs=int(store.total(planned.key, MODEL_INPUTS)),
-        model_seconds=store.total(planned.key, SECONDS),
-        batch_size=batch_size,
-        smallest_device_batch=store.least(planned.key, DEVICE_BATCH),
-        replicas=most,
+        images_computed=len(stage.todo),
+        images_resumed=len(index) - len(stage.todo),
+        model_inputs=int(store.total(key, MODEL_INPUTS)),
+        model_seconds=store.total(key, SECONDS),
+        batch_size=stage.task.batch_size,
+        smallest_device_batch=store.least(key, DEVICE_BATCH),
+        replicas=replicas,
         found=found.text,
         warning=found.warning,
         **found.numbers,
@@ -107,43 +177,31 @@ def part_size(images: int, batch_size: int, replicas: int) -> int:
     return min(PART_IMAGES, max(batch_size, shared))
 
 
-def _task(planned: PlannedStage, stages: Mapping[str, PlannedStage], store: ArtifactStore) -> StageTask:
-    assert isinstance(planned.stage, ColumnStage)
-    columns, tensors = by_sort(planned.inputs, stages)
-    assert planned.index is not None
-    return StageTask(planned.stage, planned.key, columns, tensors, store, planned.index.mask_values)
-
-
 def _stream(
-    todo: ImageIndex,
-    task: StageTask,
-    resources: StageResources,
-    batch_size: int,
-    parts: Sequence[slice],
-    pool: ray.data.ActorPoolStrategy,
-    progress: Progress,
-    total: int,
-) -> None:
+    parts: Sequence[pa.Table], tasks: Tasks, resources: StageResources, replicas: tuple[int, int]
+) -> Iterator[dict[str, Any]]:
+    """What `write_part` says of each part."""
+    if not parts:
+        return
     context = ray.data.DataContext.get_current()
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says at ERROR, it raises too
     context.enable_progress_bars = False  # ours shows images, and goes to logs as lines
     context.issue_detectors_config.detectors = []  # they warn of every pipeline shorter than its samples
-    paths = placed(_paths(todo), task)
     written = (
-        ray.data.from_arrow([paths.slice(part.start, part.stop - part.start) for part in parts])
+        ray.data.from_arrow(list(parts))
         .map_batches(
             read_images,
             batch_size=None,
             batch_format="pyarrow",
-            fn_kwargs={"task": task},
+            fn_kwargs={"tasks": tasks},
             num_cpus=IO_CPUS,
         )
         .map_batches(
             StageActor,
-            batch_size=batch_size,
+            batch_size=None,  # a block is of one stage, and has its batches
             batch_format="pyarrow",
-            compute=pool,
-            fn_constructor_kwargs={"task": task, "device": resources.device, "batch_size": batch_size},
+            compute=ray.data.ActorPoolStrategy(min_size=replicas[0], max_size=replicas[1]),
+            fn_constructor_kwargs={"tasks": tasks, "device": resources.device},
             num_cpus=resources.num_cpus,
             num_gpus=resources.num_gpus,
         )
@@ -151,15 +209,11 @@ def _stream(
             write_part,
             batch_size=None,
             batch_format="pyarrow",
-            fn_kwargs={"task": task},
+            fn_kwargs={"tasks": tasks},
             num_cpus=IO_CPUS,
         )
     )
-    done = total - len(todo)
-    progress(done, total)
-    for row in written.iter_rows():
-        done += row["rows"]
-        progress(done, total)
+    yield from written.iter_rows()
 
 
 def _paths(index: ImageIndex) -> pa.Table:

@@ -9,12 +9,14 @@ import ray
 
 from components.stage import TensorStage
 from grid.planning.plan import Plan, PlannedStage, PlannedTrial
-from grid.progress import Display
+from grid.progress import Display, Task
 from grid.results.store import ResultsStore
-from grid.stages.pipeline import StageFailed, finish_tensor_stage, run_column_stage, start_tensor_stage
-from grid.stores.artifacts import ArtifactStore, BrokenArtifact
+from grid.spec.spec import StageResources
+from grid.stages.pipeline import StageFailed, finish_tensor_stage, run_column_stages, start_tensor_stage
+from grid.stores.artifacts import ArtifactStore
 
 POLL_SECONDS = 0.5
+TOGETHER = 100_000  # images of the stages that share a pipeline: with more, its start costs nothing
 
 
 def run_stages(
@@ -30,6 +32,7 @@ def run_stages(
     A stage whose input failed fails with it.
     """
     failed: dict[str, str] = {}
+    alone: set[str] = set()  # stages of a pipeline that broke: by whichever of them
     waiting = plan.needed_stages(trials)
     while waiting:
         for stage in [s for s in waiting if any(key in failed for key in s.inputs.values())]:
@@ -40,9 +43,13 @@ def run_stages(
         tensors = [stage for stage in ready if isinstance(stage.stage, TensorStage)]
         if tensors:
             failed |= _run_tensor_stages(plan, tensors, store, results, display)
+            ended = {stage.key for stage in tensors}
         elif ready:
-            failed |= _run_column_stage(plan, ready[0], store, results, cluster, display)
-        ended = {stage.key for stage in tensors or ready[:1]}
+            group = _of_one_pipeline(plan, ready, alone)
+            outcome = _run_column_stages(plan, group, store, results, cluster, display)
+            failed |= {key: reason for key, reason in outcome.items() if reason}
+            ended = set(outcome)
+            alone |= {stage.key for stage in group}
         waiting = [stage for stage in waiting if stage.key not in ended]
     return failed
 
@@ -88,37 +95,71 @@ def _steps(store: ArtifactStore, running: Any) -> str:
     return "; ".join(shown[:2])
 
 
-def _run_column_stage(
+def _of_one_pipeline(plan: Plan, ready: Sequence[PlannedStage], alone: set[str]) -> list[PlannedStage]:
+    """The first stage, and those that want the same replicas, up to TOGETHER images in all: their paths lie
+    in memory at once."""
+    group, images = [ready[0]], ready[0].images
+    for stage in ready[1:]:
+        images += stage.images
+        if images > TOGETHER or {ready[0].key, stage.key} & alone:
+            break
+        if _replicas_of(plan, stage) == _replicas_of(plan, ready[0]):
+            group.append(stage)
+    return group
+
+
+def _replicas_of(plan: Plan, stage: PlannedStage) -> StageResources:
+    return plan.spec.resources.stage(stage.stage.kind).model_copy(update={"batch_size": None})
+
+
+def _run_column_stages(
     plan: Plan,
-    stage: PlannedStage,
+    group: Sequence[PlannedStage],
     store: ArtifactStore,
     results: ResultsStore,
     cluster: Mapping[str, float],
     display: Display,
 ) -> dict[str, str]:
-    assert stage.dataset is not None
-    used = plan.spec.resources.stage(stage.stage.kind)
-    task = display.task(f"stage {stage.stage.kind} of {stage.dataset.name}", stage.images, "images")
-    failed = ""
+    """Runs these in one pipeline; returns, by key, why each that ended failed, or an empty text."""
+    ended: dict[str, str] = {}
+    shown: dict[str, Task] = {}
+
+    def task_of(stage: PlannedStage) -> Task:
+        assert stage.dataset is not None
+        if stage.key not in shown:
+            what = f"stage {stage.stage.kind} of {stage.dataset.name}"
+            shown[stage.key] = display.task(what, stage.images, "images")
+        return shown[stage.key]
+
+    def end(stage: PlannedStage, failed: str) -> None:
+        ended[stage.key] = f"stage {stage.stage.kind}: {failed}"
+        task_of(stage).finish(f"failed: {failed}")
+
+    task_of(group[0])
+    outcomes = run_column_stages(
+        group,
+        plan.stages,
+        store,
+        plan.spec.resources.stage,
+        cluster,
+        plan.spec.max_failed_fraction,
+        lambda stage, done: task_of(stage).update(done),
+    )
     try:
-        manifest = run_column_stage(
-            stage,
-            plan.stages,
-            store,
-            used,
-            cluster,
-            plan.spec.max_failed_fraction,
-            lambda done, _: task.update(done),
-        )
-    except (BrokenArtifact, StageFailed, ray.exceptions.RayError) as error:
-        failed = _last_line(error)
-    if failed:
+        for stage, outcome in outcomes:
+            if isinstance(outcome, StageFailed):
+                end(stage, _last_line(outcome))
+                continue
+            results.record_stage(outcome)
+            ended[stage.key] = ""
+            task_of(stage).finish(_summary(outcome))
+    except ray.exceptions.RayError as error:
+        if len(group) == 1:
+            end(group[0], _last_line(error))
+    if len(ended) < len(group) or any(ended.values()):
+        del outcomes
         gc.collect()  # the failed pipeline lies in a cycle, and its actors would go on holding their CPUs
-        task.finish(f"failed: {failed}")
-        return {stage.key: f"stage {stage.stage.kind}: {failed}"}
-    results.record_stage(manifest)
-    task.finish(_summary(manifest))
-    return {}
+    return ended
 
 
 def _summary(manifest: Mapping[str, Any]) -> str:
@@ -144,4 +185,4 @@ def _last_line(error: Exception) -> str:
     raised = [line for line in lines if re.match(r"(\w+\.)*[A-Z]\w+: ", line) and not line.startswith("ray.")]
     if not raised:
         return lines[-1] if lines else type(error).__name__
-    return re.sub(r"^(\w+\.)+", "", raised[-1]).removeprefix("ModelNotLoaded: ")
+    return re.sub(r"^(\w+\.)+", "", raised[-1])

@@ -1,11 +1,9 @@
-"""A stage in a worker process: decoding, the model in its actor, and the writing of parts.
+"""A stage in a worker process: the model in its actor, and the writing of parts."""
 
-Rows travel as Arrow tables. An image that fails keeps its row, with the reason in `error`.
-"""
-
+import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,154 +11,74 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.data.columns import ERROR, IMAGE_ID, Column
-from components.data.images import decode
-from components.data.mask_files import Meaning
+from components.data.columns import ERROR, IMAGE_ID
 from components.models.weights.device_memory import free_memory, out_of_memory
-from components.stage import Batch, BatchMap, ColumnStage, ImageRecord, Rows, Size
-from grid.stores.artifacts import ArtifactStore
+from components.stage import Batch, BatchMap, ImageRecord, Rows, Size
+from grid.stages.reading import (
+    HEIGHT,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    MASK,
+    PART_MASK,
+    PATH,
+    PIXELS,
+    STAGE,
+    WIDTH,
+    StageTask,
+    Tasks,
+    reason_of,
+    task_of,
+)
 
-PIXELS, HEIGHT, WIDTH = "pixels", "height", "width"  # as prepared
-IMAGE_HEIGHT, IMAGE_WIDTH = "image_height", "image_width"  # as decoded
-PATH, MASK, PART_MASK = "path", "mask", "part_mask"
-PART = "part"  # `part.<input>`: the file that holds the image's row of that input
 MODEL_INPUTS, SECONDS, DEVICE_BATCH = "model_inputs", "seconds", "device_batch"
-BLOCK_BYTES = 64 * 2**20  # of prepared pixels, after which a table travels on
+ROWS, BROKEN = "rows", "broken"
+WRITTEN = pa.schema({STAGE: pa.string(), ROWS: pa.int64(), BROKEN: pa.string()})
 UNLIMITED = sys.maxsize
 
 
-@dataclass(frozen=True)
-class StageTask:
-    """What a worker is told: the stage, its key, its inputs' keys by field name (columns and tensors
-    apart), the store, and what the card says of the masks' values."""
-
-    stage: ColumnStage
-    key: str
-    columns: Mapping[str, str]
-    tensors: Mapping[str, str]
-    store: ArtifactStore
-    mask_values: Meaning = None
-
-
-def placed(table: pa.Table, task: StageTask) -> pa.Table:
-    """Says for each image which part of each input holds its row (`part.<input>`), or why there is none.
-
-    In the driver, once for all blocks: so that a block opens only the parts that it needs.
-    """
-    ids = table[IMAGE_ID].to_numpy()
-    errors: list[str | None] = [None] * len(ids)
-    for name, key in task.columns.items():
-        task.store.column(key)  # a row that was lost is no failure of its image: BrokenArtifact
-        places, failures = task.store.places(key), task.store.failures(key)
-        for row in range(len(ids)):
-            image_id = int(ids[row])
-            if errors[row] is None and image_id not in places:
-                errors[row] = f"{name}: {failures.get(image_id, 'no row')}"
-        parts = pa.array([places.get(int(image_id)) for image_id in ids], pa.string())
-        table = table.append_column(f"{PART}.{name}", parts)
-    return table.append_column(ERROR, pa.array(errors, pa.string()))
-
-
-def read_images(table: pa.Table, task: StageTask) -> Iterator[pa.Table]:
-    """Decodes and prepares the images of a placed block and puts the rows of the stage's inputs beside them.
-
-    Large photographs leave in several tables, so that a block of them never lies in memory as a whole.
-    """
-    errors: list[str | None] = table[ERROR].to_pylist()
-    images: list[_Decoded] = []
-    start, held = 0, 0
-    read = _reader(task.stage)
-    for row, path in enumerate(table[PATH].to_pylist()):
-        image, errors[row] = (None, errors[row]) if errors[row] else read(path)
-        images.append(image or _Decoded(b"", (0, 0), (0, 0)))
-        held += len(images[-1].pixels)
-        if held > BLOCK_BYTES or row == len(table) - 1:
-            count = row + 1 - start
-            yield _with_inputs(_with_images(table.slice(start, count), images, errors[start:][:count]), task)
-            images, start, held = [], row + 1, 0
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """An image as it travels: its prepared pixels, their height and width, and those of the image itself."""
-
-    pixels: bytes
-    shape: Size
-    size: Size
-
-
-def _reader(stage: ColumnStage) -> Callable[[str], tuple[_Decoded | None, str | None]]:
-    """The function that reads one path: the image, or why there is none."""
-    prepare = stage.preparation() if stage.DECODES else None
-
-    def read(path: str) -> tuple[_Decoded | None, str | None]:
-        if not stage.DECODES:
-            return None, None
-        try:
-            image = decode(Path(path))
-            prepared = image if prepare is None else prepare(image)
-        except Exception as error:  # a strange file or shape may raise anything: it is the image's reason
-            return None, _reason(error)
-        return _Decoded(prepared.tobytes(), prepared.shape[:2], image.shape[:2]), None
-
-    return read
-
-
-def _with_images(table: pa.Table, images: list[_Decoded], errors: list[str | None]) -> pa.Table:
-    columns = {
-        ERROR: pa.array(errors, pa.string()),
-        PIXELS: pa.array([image.pixels for image in images], pa.large_binary()),
-        HEIGHT: pa.array([image.shape[0] for image in images], pa.int32()),
-        WIDTH: pa.array([image.shape[1] for image in images], pa.int32()),
-        IMAGE_HEIGHT: pa.array([image.size[0] for image in images], pa.int32()),
-        IMAGE_WIDTH: pa.array([image.size[1] for image in images], pa.int32()),
-    }
-    table = table.drop_columns([ERROR])
-    for name, values in columns.items():
-        table = table.append_column(name, values)
-    return table
-
-
-def _with_inputs(table: pa.Table, task: StageTask) -> pa.Table:
-    """Appends `<input>.<field>` for every field of every input, null where the image failed."""
-    good = table[ERROR].is_null().to_numpy()
-    if not good.any():
-        return table
-    ids = table[IMAGE_ID].to_numpy()[good]
-    rows = pa.array(np.where(good, np.cumsum(good) - 1, 0), mask=~good)
-    for name in task.columns:
-        parts = table[f"{PART}.{name}"].filter(pa.array(good)).unique().to_pylist()
-        column = Column(parts, [], task.store.storage.filesystem)
-        stored = column.read(ids, column.fields)
-        for field in column.fields:
-            table = table.append_column(f"{name}.{field}", stored[field].take(rows))
-    return table
-
-
-class ModelNotLoaded(RuntimeError):  # noqa: N818  the outcome has this name in every message
-    """A replica could not load its model; the message is why."""
-
-
 class StageActor:
-    """One replica of a stage's model. Where its device ran out of memory, it goes on with the batch that
-    did fit."""
+    """One replica of a pool that works for the stages of a pipeline, one after the other. Of their models it
+    has one in memory: that of the block that came last."""
 
-    def __init__(self, task: StageTask, device: str, batch_size: int) -> None:
-        self._inputs = list(task.columns)
-        self._mask_values = task.mask_values
-        self._limit = batch_size
+    def __init__(self, tasks: Tasks, device: str) -> None:
+        self._tasks, self._device = tasks, device
+        self._model: LoadedStage | None = None
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """The stage's columns for a block, a batch at a time; failures keep their reason. Without its model,
+        a table with nothing but the reason in `broken`."""
+        task = task_of(table, self._tasks)
+        if self._model is None or self._model.task is not task:
+            if self._model is not None:
+                self._model = None  # before the next one comes
+                gc.collect()
+                free_memory()
+            self._model = LoadedStage(task, self._device)
+        if self._model.broken:
+            yield pa.table({STAGE: [task.key], BROKEN: [self._model.broken]})
+            return
+        for start in range(0, len(table), task.batch_size):
+            yield self._model.run(table.slice(start, task.batch_size))
+
+
+class LoadedStage:
+    """A stage with its model. Where its device ran out of memory, it goes on with the batch that did fit.
+
+    broken: why there is no model. It is not raised: Ray would try again, and print its stack.
+    """
+
+    def __init__(self, task: StageTask, device: str) -> None:
+        self.task = task
+        self.broken = ""
+        self._limit = task.batch_size
         try:
             tensors = {name: task.store.tensors(key) for name, key in task.tensors.items()}
             self._map: BatchMap = task.stage.load(tensors, device)
-        except Exception as error:  # raised here, Ray would try the actor again and print its stack
-            self._broken: str | None = _reason(error)
-        else:
-            self._broken = None
+        except Exception as error:  # a strange checkpoint may raise anything
+            self.broken = reason_of(error)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """The stage's columns for a batch; failures keep their reason. ModelNotLoaded where there is none."""
-        if self._broken:
-            raise ModelNotLoaded(self._broken)
+    def run(self, table: pa.Table) -> pa.Table:
+        """The stage's columns for a batch; failures keep their reason."""
         start = time.perf_counter()
         good = np.flatnonzero(table[ERROR].is_null().to_numpy())
         outcome = self._run(self._batch(table.take(good))) if len(good) else None
@@ -183,7 +101,7 @@ class StageActor:
                 Path(row[PATH]),
                 _path(row[MASK]),
                 _path(row[PART_MASK]),
-                self._mask_values,
+                self.task.mask_values,
             )
             for row in table.select([IMAGE_ID, PATH, MASK, PART_MASK]).to_pylist()
         ]
@@ -192,7 +110,7 @@ class StageActor:
             np.frombuffer(buffer, np.uint8).reshape(*shape, 3)
             for buffer, shape in zip(buffers, _sizes(table, HEIGHT, WIDTH), strict=True)
         ]
-        inputs = {name: _input(table, name) for name in self._inputs}
+        inputs = {name: _input(table, name) for name in self.task.columns}
         return Batch(records, images, inputs, _sizes(table, IMAGE_HEIGHT, IMAGE_WIDTH))
 
 
@@ -228,7 +146,7 @@ def run_rows(stage_map: BatchMap, batch: Batch) -> Outcome:
         return _success(stage_map(batch), len(batch))
     except Exception as error:  # a model may raise anything: it is kept as the row's reason
         if len(batch) == 1:
-            return Outcome({}, [_reason(error)], 0)
+            return Outcome({}, [reason_of(error)], 0)
         full = out_of_memory(error)
     if full:
         free_memory()
@@ -263,7 +181,7 @@ def _joined(
     for row, error in zip(good, outcome.errors if outcome else [], strict=False):
         errors[row] = error
     succeeded = np.array([error is None for error in errors])
-    columns = {IMAGE_ID: table[IMAGE_ID], ERROR: pa.array(errors, pa.string())}
+    columns = {name: table[name] for name in (STAGE, IMAGE_ID)} | {ERROR: pa.array(errors, pa.string())}
     rows = pa.array(np.where(succeeded, np.cumsum(succeeded) - 1, 0), mask=~succeeded)
     for name, values in (outcome.columns if outcome else {}).items():
         columns[name] = values.take(rows)
@@ -274,14 +192,17 @@ def _joined(
     return pa.table(columns)
 
 
-def write_part(table: pa.Table, task: StageTask) -> pa.Table:
-    """Stores a block as one part; returns how many rows it had and how many of them failed."""
+def write_part(table: pa.Table, tasks: Tasks) -> pa.Table:
+    """Stores a block as one part. One row comes of it: the stage, the rows that were stored, and why its
+    model is `broken`, if it is."""
     if len(table) == 0:
-        return pa.table({"rows": pa.array([], pa.int64()), "failed": pa.array([], pa.int64())})
-    task.store.write_part(task.key, table)
-    failed = len(table) - table[ERROR].null_count
-    return pa.table({"rows": [len(table)], "failed": [failed]})
+        return _written([], [], [])
+    if BROKEN in table.column_names:
+        return _written(table[STAGE].to_pylist(), [0] * len(table), table[BROKEN].to_pylist())
+    task = task_of(table, tasks)
+    task.store.write_part(task.key, table.drop_columns([STAGE]))
+    return _written([task.key], [len(table)], [None])
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+def _written(keys: list[str], rows: list[int], broken: list[str | None]) -> pa.Table:
+    return pa.table({STAGE: keys, ROWS: rows, BROKEN: broken}, WRITTEN)

@@ -13,7 +13,7 @@ from PIL import Image
 from components.data.columns import IMAGE_ID
 from components.data.images import ImageIndex
 from grid.stages import pipeline
-from grid.stages.worker import ERROR, MASK, PART_MASK, PATH, PIXELS, StageTask, placed, read_images
+from grid.stages.reading import ERROR, MASK, PART_MASK, PATH, PIXELS, StageTask, placed, read_images
 from grid.stores.artifacts import ArtifactStore
 from tests.grid.stages.test_worker import MeanColour
 
@@ -96,8 +96,8 @@ FAILS: dict[str, tuple[bytes | None, str]] = {
 def read(paths: list[str], tmp_path: Path) -> pa.Table:
     nothing = pa.nulls(len(paths), pa.string())
     table = pa.table({IMAGE_ID: np.arange(len(paths)), PATH: paths, MASK: nothing, PART_MASK: nothing})
-    task = StageTask(MeanColour(), "k", {}, {}, ArtifactStore(str(tmp_path / "store")))
-    return pa.concat_tables(read_images(placed(table, task), task))
+    task = StageTask(MeanColour(), "k", {}, {}, ArtifactStore(str(tmp_path / "store")), 32)
+    return pa.concat_tables(read_images(placed(table, task), {"k": task}))
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")

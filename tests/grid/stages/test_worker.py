@@ -1,9 +1,9 @@
 """A stage in a worker, without Ray: failures stay with their image, and memory that runs out halves the batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,20 +25,9 @@ from components.stage import (
     Tensors,
     fixed_size_lists,
 )
-from grid.stages import worker as stage_worker
-from grid.stages.worker import (
-    MASK,
-    PART_MASK,
-    PATH,
-    UNLIMITED,
-    ModelNotLoaded,
-    StageActor,
-    StageTask,
-    placed,
-    read_images,
-    run_rows,
-    write_part,
-)
+from grid.stages import reading
+from grid.stages.reading import MASK, PART_MASK, PATH, StageTask, placed, read_images
+from grid.stages.worker import BROKEN, ROWS, STAGE, UNLIMITED, StageActor, run_rows, write_part
 from grid.stores.artifacts import ArtifactStore
 
 
@@ -109,18 +98,25 @@ def images(tmp_path: Path) -> pa.Table:
     )
 
 
-def run_stage(task: StageTask, images: pa.Table, batch_size: int) -> None:
-    actor = StageActor(task, "cpu", batch_size)
-    decoded = pa.concat_tables(read_images(placed(images, task), task))
-    outputs = [actor(decoded.slice(i, batch_size)) for i in range(0, len(images), batch_size)]
-    for output in outputs:
-        write_part(output, task)
+def run_stages(tasks: Sequence[StageTask], images: pa.Table, parts: int = 1) -> list[dict[str, Any]]:
+    """What becomes of the parts of all stages' images, in turn, by one replica."""
+    of = {task.key: task for task in tasks}
+    actor, size = StageActor(of, "cpu"), -(-len(images) // parts)
+    placings = [placed(images, task) for task in tasks]
+    blocks = [placing.slice(start, size) for start in range(0, len(images), size) for placing in placings]
+    decoded = [table for block in blocks for table in read_images(block, of)]
+    outputs = [write_part(pa.concat_tables(actor(table), promote_options="default"), of) for table in decoded]
+    return [row for output in outputs for row in output.to_pylist()]
+
+
+def run_stage(task: StageTask, images: pa.Table) -> None:
+    assert sum(row[ROWS] for row in run_stages([task], images)) == len(images)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
 def test_each_failure_is_a_row_with_its_reason(images: pa.Table, tmp_path: Path, batch_size: int) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
-    run_stage(StageTask(MeanColour(), "k", {}, {}, store), images, batch_size)
+    run_stage(StageTask(MeanColour(), "k", {}, {}, store, batch_size), images)
     failures = store.failures("k")
     assert sorted(failures) == [2, 5, 7]
     assert "truncated" in failures[2].lower()
@@ -169,7 +165,7 @@ def test_a_replica_remembers_how_much_fits(images: pa.Table, tmp_path: Path) -> 
     store = ArtifactStore(str(tmp_path / "store"))
     stage = SmallDevice(seen=[])
     good = images.filter(pa.array([i not in {2, 5, 7} for i in range(10)]))
-    run_stage(StageTask(stage, "k", {}, {}, store), pa.concat_tables([good, good]), 7)
+    run_stage(StageTask(stage, "k", {}, {}, store, 7), pa.concat_tables([good, good]))
     assert stage.seen == [7, 3, 4, 2, 2, 2, 2, 2, 1]
     assert store.least("k", "device_batch") == 2
     assert store.failures("k") == {}
@@ -186,20 +182,40 @@ class NoModel(MeanColour):
 def test_a_model_that_does_not_load_is_said_when_the_first_batch_comes(
     images: pa.Table, tmp_path: Path
 ) -> None:
-    """Not before: an actor that raises while it starts would be started again and again."""
+    """Not before, and not raised: the actor would be started again and again."""
     store = ArtifactStore(str(tmp_path / "store"))
-    with pytest.raises(ModelNotLoaded, match=r"WrongWeights: weights a\.pth: not of this architecture"):
-        run_stage(StageTask(NoModel(), "k", {}, {}, store), images, 5)
+    (said,) = run_stages([StageTask(NoModel(), "k", {}, {}, store, 5)], images)
+    reason = "WrongWeights: weights a.pth: not of this architecture"
+    assert said == {STAGE: "k", ROWS: 0, BROKEN: reason}
     assert len(store.stored_ids("k")) == 0
+
+
+def test_stages_that_share_a_replica_write_what_each_writes_alone(images: pa.Table, tmp_path: Path) -> None:
+    alone, shared = (ArtifactStore(str(tmp_path / name)) for name in ("alone", "shared"))
+    stages = {"mean": MeanColour(), "small": SmallDevice(seen=[]), "none": NoModel()}
+    for key in ("mean", "small"):
+        run_stage(StageTask(stages[key], key, {}, {}, alone, 3), images)
+    tasks = [StageTask(stage, key, {}, {}, shared, 3) for key, stage in stages.items()]
+    said = run_stages(tasks, images, parts=4)
+    assert [row[STAGE] for row in said] == 4 * list(stages), "a part of each in turn"
+    assert [row[STAGE] for row in said if row[BROKEN]] == 4 * ["none"]
+    for key in ("mean", "small"):
+        ids = alone.column(key).ids
+        np.testing.assert_array_equal(shared.stored_ids(key), np.arange(10))
+        assert shared.failures(key) == alone.failures(key)
+        np.testing.assert_array_equal(
+            shared.column(key).array("mean", ids), alone.column(key).array("mean", ids)
+        )
+        assert shared.total(key, "model_inputs") == alone.total(key, "model_inputs") == 7
 
 
 def test_large_photographs_travel_in_several_tables(
     images: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = StageTask(MeanColour(), "k", {}, {}, ArtifactStore(str(tmp_path / "store")))
-    (whole,) = read_images(placed(images, task), task)
-    monkeypatch.setattr(stage_worker, "BLOCK_BYTES", 3 * 30 * 3 * 20)
-    parts = list(read_images(placed(images, task), task))
+    task = StageTask(MeanColour(), "k", {}, {}, ArtifactStore(str(tmp_path / "store")), 5)
+    (whole,) = read_images(placed(images, task), {"k": task})
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 3 * 30 * 3 * 20)
+    parts = list(read_images(placed(images, task), {"k": task}))
     assert len(parts) > 2
     assert pa.concat_tables(parts).equals(whole)
 
@@ -225,9 +241,9 @@ def test_a_stage_reads_the_rows_of_another_and_inherits_its_failures(
 ) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
     source = MeanColour()
-    run_stage(StageTask(source, "first", {}, {}, store), images, 4)
+    run_stage(StageTask(source, "first", {}, {}, store, 4), images)
     shuffled = images.take(np.random.default_rng(1).permutation(10))
-    run_stage(StageTask(Doubled(source=source), "second", {"source": "first"}, {}, store), shuffled, 4)
+    run_stage(StageTask(Doubled(source=source), "second", {"source": "first"}, {}, store, 4), shuffled)
     assert sorted(store.failures("second")) == [2, 5, 7]
     assert "source: ValueError: an image is black" in store.failures("second")[5]
     ids = store.column("second").ids
@@ -238,9 +254,9 @@ def test_a_stage_reads_the_rows_of_another_and_inherits_its_failures(
 
 def test_a_part_written_again_replaces_itself(images: pa.Table, tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
-    task = StageTask(MeanColour(), "k", {}, {}, store)
+    task = StageTask(MeanColour(), "k", {}, {}, store, 5)
     for _ in range(2):
-        run_stage(task, images, 5)
+        run_stage(task, images)
     np.testing.assert_array_equal(store.stored_ids("k"), np.arange(10))
     assert store.total("k", "model_inputs") == 7
     store.forget_failures("k")
