@@ -3,6 +3,7 @@
 n bags, N segments, S of one bag, K concepts, C classes.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating]
 CONCEPTS_SHOWN = 2
+UNNAMED = "unnamed"  # a concept whose name does not hold
 IN_WORDS = {
     UNKNOWN: "",
     MISSED: ": the segments miss the object",
@@ -34,15 +36,16 @@ IN_WORDS = {
 
 
 def explain_bags(
-    method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, concepts_mean_something: bool
+    method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, trusted: Collection[str]
 ) -> list[Explanation]:
     """One explanation per bag: its segments, weighted by `deciding_attention`.
 
     Each tells for which of the predicted class y and its rival r (the true class where y is wrong, else the
-    runner-up) it speaks, by how much, |C_iy - C_ir| of the evidence C, and the concepts that say so most:
-    those with the largest share of this difference, NOT before one that is absent. Where the head's concepts
-    mean nothing, it names what chose the segment instead, the detector's phrase or the concept closest by
-    CLIP, and the title says so. The title of a wrong one gives the reason, where masks of objects tell.
+    runner-up) it speaks, by how much, |C_iy - C_ir| of the evidence C; what chose it, the detector's phrase
+    or the concept closest by CLIP; and the concepts that say so most: those with the largest share of this
+    difference, NOT before one that is absent, `unnamed` for one whose name is not `trusted`. Where none is,
+    no concept is named, and the title says so; else it says how many are. The title of a wrong one gives the
+    reason, where masks of objects tell.
     """
     if len(bags.labels) == 0:
         return []
@@ -55,13 +58,17 @@ def explain_bags(
     table = data["segments"].read(bags.bags.ids, ["height", "width", "counts"])
     names, classes = data.card.vocabulary(method.vocabulary), data.card.classes
     source = "CLIP" if method.boxes is None else "the detector"
-    note = "" if concepts_mean_something else f"; words are {source}'s, the head's concepts mean nothing"
+    known = tuple(name if name in trusted else UNNAMED for name in names)
+    note = f"; names of {len(trusted)} of {len(names)} concepts hold"
+    if not trusted:
+        note = f"; words are {source}'s, the head's concepts mean nothing"
 
     def said(row: int, place: int) -> str:
-        if concepts_mean_something:
-            return f": {_largest(terms[row, place], output.concepts[row, place].numpy(), names)}"
         own = int(bags.bags.concepts[row, place])
-        return " (the whole image)" if own == WHOLE_IMAGE else f" ({source}: {names[own]})"
+        chosen = " (the whole image)" if own == WHOLE_IMAGE else f" ({source}: {names[own]})"
+        if not trusted:
+            return chosen
+        return f"{chosen}: {_largest(terms[row, place], output.concepts[row, place].numpy(), known)}"
 
     explanations = []
     for row, image_id in enumerate(bags.bags.ids):
@@ -117,7 +124,8 @@ def _largest(terms: Floats, concepts: Floats, names: tuple[str, ...]) -> str:
     """The concepts that say so most: NOT, where it is their absence, a concept (K,) below 0, that speaks."""
     sign = 1 if float(terms.sum()) >= 0 else -1
     top = np.argsort(-sign * terms, kind="stable")[:CONCEPTS_SHOWN]
-    return ", ".join(f"{'' if concepts[k] >= 0 else 'NOT '}{names[k]}" for k in top)
+    said = (f"NOT {names[k]}" if concepts[k] < 0 and names[k] != UNNAMED else names[k] for k in top)
+    return ", ".join(dict.fromkeys(said))
 
 
 def _title(predicted: str, label: str, reason: str) -> str:

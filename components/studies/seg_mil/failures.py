@@ -1,5 +1,6 @@
 """The failures of SEG-MIL-CBM that are worth a look, with their reasons, as pictures."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,7 @@ def failure_pictures(
     head: MilHead,
     data: Data,
     bags: BagTensors,
-    concepts_mean_something: bool,
+    trusted: Collection[str],
     per_group: int = 1,
 ) -> list[Picture]:
     """The failures as pictures: what `explain_bags` says, drawn, and beneath it where the evidence lies that
@@ -69,7 +70,7 @@ def failure_pictures(
     margins = (of_class(output.evidence, predicted) - of_class(output.evidence, true)).numpy()
     images = data.images(few.bags.ids)
     pictures = []
-    for row, explanation in enumerate(explain_bags(method, head, data, few, concepts_mean_something)):
+    for row, explanation in enumerate(explain_bags(method, head, data, few, trusted)):
         image = next(images)
         margin = np.stack([margins[row], -margins[row]], axis=1)[few.bags.valid[row]]
         totals = zip((predicted[row], true[row]), margin.clip(0).sum(axis=0), strict=True)

@@ -55,6 +55,19 @@ def best_constant_cosine(targets: Tensor, valid: Tensor) -> Tensor:
     return units.mean(dim=0).norm()
 
 
+def names_hold(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Which concepts are what their names say, bool (K,): over the valid segments, whose concepts and targets
+    are made unit vectors, the concept's correlation with the target of its own name is above 0 and above that
+    with any other name's. In a layer that was never taught names, each concept has a chance of 1 in K."""
+    z, q = (nn.functional.normalize(x[valid].double(), dim=-1) for x in (concepts, targets))
+    z, q = (x - x.mean(dim=0) for x in (z, q))
+    z, q = (x / x.norm(dim=0).clamp_min(1e-12) for x in (z, q))  # a constant goes with nothing
+    correlations = z.T @ q
+    own = correlations.diagonal()
+    others = correlations.clone().fill_diagonal_(-1.0)
+    return (own > 0) & (own > others.max(dim=1).values)
+
+
 def concept_cosine_above_controls(concepts: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     """What the concepts' names are worth: the cosine less the best that one constant vector reaches, or these
     very concepts with their names moved on by 1 to K - 1 places. Of a layer that was never taught its names

@@ -1,5 +1,7 @@
 """Losses, training and selection of SEG-MIL-CBM's heads."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,9 +16,9 @@ from components.studies.seg_mil.bag_tensors import BagTensors
 from components.studies.seg_mil.head import MilHead
 from components.studies.seg_mil.heads import run_head
 from components.studies.seg_mil.knobs import SegMilKnobs
-from components.studies.seg_mil.targets import concept_cosine, concept_cosine_above_controls
+from components.studies.seg_mil.targets import concept_cosine, concept_cosine_above_controls, names_hold
 
-KNOWS = "val_concept_cosine_above_controls"  # a fact of what was fitted
+KNOWS, HOLD = "val_concept_cosine_above_controls", "concepts_whose_names_hold"  # facts of what was fitted
 
 
 def fit_head(
@@ -53,22 +55,23 @@ def fit_head(
             losses.append(loss.item())
         chosen.consider(head, val)
         report(epoch, train_loss=float(np.mean(losses)), **chosen.scores)
-    facts = {"concepts": list(data.card.vocabulary(method.vocabulary)), KNOWS: _knows(head, val)}
-    return Fitted(chosen.tensors, facts)
+    names = list(data.card.vocabulary(method.vocabulary))
+    return Fitted(chosen.tensors, {"concepts": names, **_what_names_are_worth(head, val, names)})
 
 
-def concepts_mean_something(fitted: Fitted) -> bool:
-    """Whether the last epoch's concepts beat their controls on validation images: if not, their names say
-    nothing of a segment. False where it is not known."""
-    knows = fitted.facts.get(KNOWS)
-    return knows is not None and knows > 0
+def trusted_names(fitted: Fitted) -> frozenset[str]:
+    """The concepts whose names may be said of a segment, by the last epoch's on validation images: those that
+    `names_hold`, where all together beat their controls. None where it is not known."""
+    return frozenset(fitted.facts.get(HOLD, ()))
 
 
-def _knows(head: MilHead, val: BagTensors) -> float | None:
+def _what_names_are_worth(head: MilHead, val: BagTensors, names: list[str]) -> dict[str, Any]:
     if len(val.labels) == 0:
-        return None
-    concepts = run_head(head, val)[1].concepts
-    return float(concept_cosine_above_controls(concepts, head.targets(val.similarities), val.valid))
+        return {KNOWS: None, HOLD: []}
+    concepts, targets = run_head(head, val)[1].concepts, head.targets(val.similarities)
+    above = float(concept_cosine_above_controls(concepts, targets, val.valid))
+    hold = names_hold(concepts, targets, val.valid).tolist() if above > 0 else [False] * len(names)
+    return {KNOWS: above, HOLD: [name for name, holds in zip(names, hold, strict=True) if holds]}
 
 
 def bag_loss(

@@ -190,17 +190,17 @@ class SegMilCbm(SegMilKnobs):
 
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         from components.studies.seg_mil.explanation import explain_bags
-        from components.studies.seg_mil.training import concepts_mean_something
+        from components.studies.seg_mil.training import trusted_names
 
         ids = np.asarray(image_ids, np.int64)
         ids = ids[data.usable(ids)]
         head, bags = self.fitted_head(fitted), self.bags(fitted, data, ids)
-        return explain_bags(self, head, data, bags, concepts_mean_something(fitted))
+        return explain_bags(self, head, data, bags, trusted_names(fitted))
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The wrong test images of highest confidence in each group, with the reason where masks say it."""
         from components.studies.seg_mil.failures import failure_pictures
-        from components.studies.seg_mil.training import concepts_mean_something
+        from components.studies.seg_mil.training import trusted_names
 
         head, bags = self.fitted_head(fitted), self.bags(fitted, data, data.usable_split("test").ids)
-        return failure_pictures(self, head, data, bags, concepts_mean_something(fitted))
+        return failure_pictures(self, head, data, bags, trusted_names(fitted))

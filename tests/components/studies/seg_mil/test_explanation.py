@@ -54,18 +54,21 @@ def told(tmp_path_factory):
 
 def test_what_each_segment_says_by_hand(told):
     bags, data = told
-    first, second, third = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags, True)
+    first, second, third = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags, NAMES)
     np.testing.assert_allclose(first.weights, [0.5, 0.25, 0.25], atol=1e-3)
     # evidence is attention times concept: 0.5 x 6 for class 0, 0.25 x 3 for class 1
-    assert first.captions[0].startswith(f"landbird +3.00: {NAMES[0]}")
-    assert first.captions[1].startswith(f"waterbird +0.75: {NAMES[1]}")
-    assert first.captions[2].startswith("landbird +0.00: ")
-    assert first.title == "landbird (right)"
+    bags.bags.concepts[0, :3] = [4, 2, 9]
+    first, second, third = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags, NAMES)
+    assert first.captions[0].startswith(f"landbird +3.00 (CLIP: {NAMES[4]}): {NAMES[0]}, ")
+    assert first.captions[1].startswith(f"waterbird +0.75 (CLIP: {NAMES[2]}): {NAMES[1]}, ")
+    assert first.captions[2].startswith(f"landbird +0.00 (CLIP: {NAMES[9]}): ")
+    every = f"; names of {CONCEPTS} of {CONCEPTS} concepts hold"
+    assert first.title == f"landbird (right){every}"
     np.testing.assert_array_equal(first.masks, columns((0, 4), (4, 8), (2, 6)))
     assert [e.image_id for e in (first, second, third)] == [0, 3, 6]
     np.testing.assert_array_equal(second.masks, columns((2, 6), (0, 4)))
     assert third.masks.all()
-    assert third.title == "waterbird (right)"
+    assert third.title == f"waterbird (right){every}"
 
 
 def test_a_concept_that_speaks_by_its_absence_is_said_to_be_absent(tmp_path):
@@ -73,8 +76,16 @@ def test_a_concept_that_speaks_by_its_absence_is_said_to_be_absent(tmp_path):
     features = np.zeros((1, 1, WIDTH))
     features[0, 0, :2] = 1, -3
     data = data_of(tmp_path, [columns((0, 4))], None, np.zeros(1, np.int64))
-    (found,) = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags_of(features, [1], [0]), True)
-    assert found.captions == (f"landbird +4.00: NOT {NAMES[1]}, {NAMES[0]}",)
+    bags = bags_of(features, [1], [0])
+    bags.bags.concepts[0, 0] = 3
+    head = reading_head(1.0, CONCEPTS)
+    (found,) = explain_bags(METHOD, head, data, bags, NAMES)
+    assert found.captions == (f"landbird +4.00 (CLIP: {NAMES[3]}): NOT {NAMES[1]}, {NAMES[0]}",)
+    (found,) = explain_bags(METHOD, head, data, bags, {NAMES[0]})  # the other's name does not hold
+    assert found.captions == (f"landbird +4.00 (CLIP: {NAMES[3]}): unnamed, {NAMES[0]}",)
+    assert found.title == f"landbird (right); names of 1 of {CONCEPTS} concepts hold"
+    (found,) = explain_bags(METHOD, head, data, bags, {NAMES[2]})
+    assert found.captions == (f"landbird +4.00 (CLIP: {NAMES[3]}): unnamed",), "both of them"
 
 
 def test_concepts_that_mean_nothing_are_not_named(told):
@@ -82,28 +93,29 @@ def test_concepts_that_mean_nothing_are_not_named(told):
     bags, data = told
     bags.bags.concepts[0, :3], bags.bags.concepts[2, 0] = [4, 2, 9], WHOLE_IMAGE
     head = reading_head(1.0, CONCEPTS)
-    first, _, third = explain_bags(METHOD, head, data, bags, False)
+    first, _, third = explain_bags(METHOD, head, data, bags, ())
     assert first.captions[0] == f"landbird +3.00 (CLIP: {NAMES[4]})"
     assert first.captions[1] == f"waterbird +0.75 (CLIP: {NAMES[2]})"
     assert third.captions == ("waterbird +2.00 (the whole image)",)
     assert first.title == "landbird (right); words are CLIP's, the head's concepts mean nothing"
-    found = explain_bags(replace(METHOD, segmenter=GroundedSam()), head, data, bags, False)[0]
+    found = explain_bags(replace(METHOD, segmenter=GroundedSam()), head, data, bags, ())[0]
     assert found.captions[2].endswith(f" (the detector: {NAMES[9]})")
     assert found.title.endswith("; words are the detector's, the head's concepts mean nothing")
 
 
 def test_the_title_of_a_wrong_prediction_gives_the_reason(told):
     bags, data = told
-    wrong = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags, True)[1]
-    assert wrong.title == "landbird (wrong, is waterbird: it saw the object, the concepts misled)"
+    wrong = explain_bags(METHOD, reading_head(1.0, CONCEPTS), data, bags, NAMES)[1]
+    every = f"; names of {CONCEPTS} of {CONCEPTS} concepts hold"
+    assert wrong.title == f"landbird (wrong, is waterbird: it saw the object, the concepts misled){every}"
     unknown = data_of(data.index.root / "no masks", [columns((0, 4), (4, 8), (2, 6))] * 3, None, bags.labels)
     assert (
-        explain_bags(METHOD, reading_head(1.0, CONCEPTS), unknown, bags, True)[1].title
-        == "landbird (wrong, is waterbird)"
+        explain_bags(METHOD, reading_head(1.0, CONCEPTS), unknown, bags, NAMES)[1].title
+        == f"landbird (wrong, is waterbird){every}"
     )
     assert (
         explain_bags(
-            METHOD, reading_head(1.0, CONCEPTS), data, bags_of(np.zeros((0, 3, WIDTH)), [], []), True
+            METHOD, reading_head(1.0, CONCEPTS), data, bags_of(np.zeros((0, 3, WIDTH)), [], []), NAMES
         )
         == []
     )
@@ -115,11 +127,11 @@ def test_what_segments_say_adds_up_to_the_margin(told, kind):
     bags, data = told
     head = head_of(kind, WIDTH, CONCEPTS, 2)
     logits, output = run_head(head, bags)
-    for row, explanation in enumerate(explain_bags(METHOD, head, data, bags, True)):
+    for row, explanation in enumerate(explain_bags(METHOD, head, data, bags, NAMES)):
         y = int(logits[row].argmax())
         margins = []
         for caption in explanation.captions:
-            name, amount = caption.split(":")[0].rsplit(" ", 1)
+            name, amount = caption.split(" (")[0].rsplit(" ", 1)
             margins.append(float(amount) if name == CARD.classes[y] else -float(amount))
         difference = (
             logits[row, y] - logits[row, 1 - y] - float(output.offset[row, y] - output.offset[row, 1 - y])

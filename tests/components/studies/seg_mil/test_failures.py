@@ -91,7 +91,7 @@ def test_failures_of_drawn_birds_are_drawn(drawn):
     ids = data.split("test").ids
     head, bags = method.fitted_head(fitted), method.bags(fitted, data, ids)
     bags.labels[:] = 1 - method.predict(fitted, data, ids).argmax(axis=1)  # so that all are wrong
-    pictures = failure_pictures(method, head, data, bags, True)
+    pictures = failure_pictures(method, head, data, bags, data.card.vocabulary())
     found = failures(head, data, bags)
     assert [picture.name for picture in pictures] == [f"failure-{failure.image_id}" for failure in found]
     assert len(found) == 4, "one of each group"
@@ -102,7 +102,7 @@ def test_failures_of_drawn_birds_are_drawn(drawn):
         assert picture.pixels.dtype == np.uint8
         assert picture.pixels.shape[0] == 2 * SIDE + CAPTION_HEIGHT
     bags.labels[:] = 1 - bags.labels
-    assert failure_pictures(method, head, data, bags, True) == []
+    assert failure_pictures(method, head, data, bags, data.card.vocabulary()) == []
 
 
 def test_evidence_is_drawn_on_one_scale_where_it_is_above_zero():

@@ -1,5 +1,6 @@
 """SEG-MIL-CBM from drawn images through all its stages, and on columns that are made up."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -190,9 +191,10 @@ def test_explanations_name_regions_of_the_image(method, drawn, fitted):
         assert explanation.masks.shape[1:] == (48, 48)
         assert explanation.weights.sum() == pytest.approx(1, abs=1e-5)
         assert len(explanation.masks) == len(explanation.weights) == len(explanation.captions)
-        told = [caption.partition(": ")[2].removesuffix(")") for caption in explanation.captions]
-        said = {concept.removeprefix("NOT ") for words in told for concept in words.split(", ")}
-        assert said <= set(CONCEPTS)
+        for caption in explanation.captions:
+            chosen, told = re.fullmatch(r"\w+ \+\S+ \(CLIP: (.*?)\)(?:: (.*))?", caption).groups()
+            said = {concept.removeprefix("NOT ") for concept in told.split(", ")} if told else set()
+            assert {chosen} | said <= {*CONCEPTS, "unnamed"}
         logits = method.predict(fitted, drawn, np.array([image_id]))
         assert explanation.title.startswith(CARD.classes[int(logits.argmax())])
 
