@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from components.data.images import decode
+from components.models.segmentation.box_segmenters.sam import Sam
+from components.models.segmentation.detectors.grounding_dino import GroundingDino
 from components.models.segmentation.prompted_segmenter import PromptedSegmenter
 from components.models.segmentation.segmenter import Segmenter
 from components.pixels import masks
@@ -29,6 +31,17 @@ def small(tmp_path_factory):
     return {
         "sam_automatic": {"checkpoint": str(save_sam(folder / "sam.pth")), **everything},
         "sam2_automatic": {"checkpoint": str(save_sam2(folder / "sam2")), **everything},
+        "phrase_sam": {
+            "phrases": ("bird", "head"),
+            "detector": GroundingDino(
+                checkpoint="datasets/toybirds/grounding_dino",
+                shortest_edge=64,
+                longest_edge=64,
+                stored_threshold=0.001,
+            ),
+            "box_segmenter": Sam(checkpoint="datasets/toybirds/sam/sam.pth"),
+            "box_threshold": 0.001,
+        },
     }
 
 
