@@ -98,13 +98,15 @@ def _steps(store: ArtifactStore, running: Any) -> str:
 def _of_one_pipeline(plan: Plan, ready: Sequence[PlannedStage], alone: set[str]) -> list[PlannedStage]:
     """The first stage, and those that want the same replicas, up to TOGETHER images in all: their paths lie
     in memory at once."""
-    group, images = [ready[0]], ready[0].images
-    for stage in ready[1:]:
+    first, *others = ready
+    group, images = [first], first.images
+    for stage in others:
+        if _replicas_of(plan, stage) != _replicas_of(plan, first):
+            continue
         images += stage.images
-        if images > TOGETHER or {ready[0].key, stage.key} & alone:
+        if images > TOGETHER or {first.key, stage.key} & alone:
             break
-        if _replicas_of(plan, stage) == _replicas_of(plan, ready[0]):
-            group.append(stage)
+        group.append(stage)
     return group
 
 
