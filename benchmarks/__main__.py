@@ -9,6 +9,7 @@ from benchmarks import (
     memory,
     relevance_step,
     results_store,
+    shared_pipelines,
     sparse_layer,
     stage_throughput,
     trial_overhead,
@@ -16,6 +17,7 @@ from benchmarks import (
 
 ALL = (
     stage_throughput,
+    shared_pipelines,
     trial_overhead,
     results_store,
     memory,

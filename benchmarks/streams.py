@@ -58,19 +58,34 @@ def run_stage(
 ) -> float:
     """Seconds of the pipeline, from its start to the published artifact. inputs: by the stage's field names,
     what lies in the store already."""
+    return run_stages({key: stage}, index, store, resources, total, inputs, progress)
+
+
+def run_stages(
+    stages: Mapping[str, ColumnStage],
+    index: ImageIndex,
+    store: ArtifactStore,
+    resources: StageResources,
+    total: Mapping[str, float],
+    inputs: Mapping[str, PlannedStage] | None = None,
+    progress: Progress = lambda stage, done: None,
+) -> float:
+    """Seconds of one pipeline of these stages, by key, as `run_stage`."""
     planned_inputs = dict(inputs or {})
-    planned = PlannedStage(
-        key=key,
-        stage=stage,
-        dataset=Dataset(CARD, index.root, index, "benchmark"),
-        inputs={name: value.key for name, value in planned_inputs.items()},
-        identity={"parameters": configuration(stage)},
-        unresolved=(),
-    )
-    stages = {key: planned, **{value.key: value for value in planned_inputs.values()}}
+    planned = [
+        PlannedStage(
+            key=key,
+            stage=stage,
+            dataset=Dataset(CARD, index.root, index, "benchmark"),
+            inputs={name: value.key for name, value in planned_inputs.items()},
+            identity={"parameters": configuration(stage)},
+            unresolved=(),
+        )
+        for key, stage in stages.items()
+    ]
+    known = {stage.key: stage for stage in [*planned, *planned_inputs.values()]}
     start = time.perf_counter()
-    ended = run_column_stages([planned], stages, store, lambda _: resources, total, 0.0, progress)
-    for _, outcome in ended:
+    for _, outcome in run_column_stages(planned, known, store, lambda _: resources, total, 0.0, progress):
         if isinstance(outcome, StageFailed):
             raise outcome
     return time.perf_counter() - start
