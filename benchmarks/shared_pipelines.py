@@ -16,8 +16,8 @@ RESOURCES = StageResources(replicas=2, num_cpus=0.75, batch_size=64)
 
 
 def main() -> None:
-    """Prints seconds of both, in turn, and the ratio of the least: the small CLIP over small images, as in the
-    studies on toy birds, where starting takes longer than the passes."""
+    """Prints seconds of both, in turn, and the ratio of the least: the small CLIP over small images, as in
+    the studies on toy birds, where starting takes longer than the passes."""
     with tempfile.TemporaryDirectory() as folder, cluster(None) as total:
         index = photographs(Path(folder), IMAGES, SIDE, SIDE)
         store = ArtifactStore(str(Path(folder) / "store"))
