@@ -41,7 +41,7 @@ def test_thresholds_share_one_pass_and_unions_are_encoded_anew(
             }
             for knobs in (
                 {"k_top": [1, 3], "box_threshold": [0.3, 0.5], "merge": "mean"},
-                {"k_top": 3, "merge": "union"},
+                {"k_top": 3, "box_threshold": 0.3, "merge": "union"},
             )
         ],
         resources={"stages": {"default": {"replicas": {"min": 1, "max": 2}, "num_cpus": 0.75}}},

@@ -45,6 +45,19 @@ class Detector:
     FOLDER: ClassVar[str] = "components.models.segmentation.detectors"
     BATCH_SIZE: ClassVar[int] = 8  # images a replica gets at once
 
+    @property
+    def least_score(self) -> float:
+        """Boxes scored below are not kept."""
+        return 0.0
+
+    def check_threshold(self, box_threshold: float) -> None:
+        """ValueError for a threshold of which nothing would be seen."""
+        if box_threshold < self.least_score:
+            raise ValueError(
+                f"box_threshold = {box_threshold:g} is below the least score that the detector keeps,"
+                f" {self.least_score:g}: there are no boxes between them"
+            )
+
     def load(self, device: str) -> Detect:
         """The detector with its model in memory, on `device`. It raises ValueError for a concept that does
         not fit into a prompt; a question without concepts has no boxes."""

@@ -19,6 +19,12 @@ class PromptedSegmenter(Segmenter):
     box_segmenter: BoxSegmenter
     k_top_stored: Annotated[int, Ge(1)] = 15
 
+    def check(self, k_top: int, box_threshold: float) -> None:
+        """ValueError where a method asks for boxes that are not stored."""
+        if k_top > self.k_top_stored:
+            raise ValueError(f"k_top = {k_top} is more than segmenter.k_top_stored = {self.k_top_stored}")
+        self.detector.check_threshold(box_threshold)
+
     def load(self, device: str) -> SegmentImage:
         """Never: it looks at concepts too, so it is two stages (`components.studies.segment_source`)."""
         raise TypeError(f"{type(self).__name__} segments by concepts, not by the image alone")

@@ -88,9 +88,7 @@ class FineTuningKnobs(Method):
         if self.pool is not None and self.pool.split != "train":
             raise ValueError(f"pool.split is {self.pool.split}: fine-tuning reads training images alone")
         if isinstance(self.segmenter, PromptedSegmenter):
-            stored = self.segmenter.k_top_stored
-            if self.k_top > stored:
-                raise ValueError(f"k_top = {self.k_top} is more than segmenter.k_top_stored = {stored}")
+            self.segmenter.check(self.k_top, self.box_threshold)
         elif self.masks == "class_name":
             raise ValueError("masks: class_name needs a segmenter that is prompted by names")
 

@@ -88,9 +88,8 @@ class SegMilKnobs(Method):
 
     def __post_init__(self) -> None:
         check_start(self.backbone, self.recipe)
-        if isinstance(self.segmenter, PromptedSegmenter) and self.k_top > self.segmenter.k_top_stored:
-            stored = self.segmenter.k_top_stored
-            raise ValueError(f"k_top = {self.k_top} is more than segmenter.k_top_stored = {stored}")
+        if isinstance(self.segmenter, PromptedSegmenter):
+            self.segmenter.check(self.k_top, self.box_threshold)
         if self.lambda_background > 0 and self.pooling != "attention":
             raise ValueError(f"lambda_background needs pooling: attention; {self.pooling} has none to move")
         if self.warmup_epochs > 0 and (self.encode != "crop" or self.merge == "mean"):

@@ -31,3 +31,8 @@ class GroundingDinoKnobs(Detector):
     stored_threshold: Annotated[float, Ge(0), Lt(1)] = 0.2
     shortest_edge: Annotated[int, Gt(0)] = 800
     longest_edge: Annotated[int, Gt(0)] = 1333
+
+    @property
+    def least_score(self) -> float:
+        """Boxes scored below are not kept."""
+        return self.stored_threshold

@@ -33,6 +33,9 @@ class PhraseSam(Segmenter):
     box_threshold: Annotated[float, Gt(0), Le(1)] = 0.25
     boxes_per_phrase: Annotated[int, Ge(1)] = 1
 
+    def __post_init__(self) -> None:
+        self.detector.check_threshold(self.box_threshold)
+
     def load(self, device: str) -> SegmentImage:
         detect, segment = self.detector.load(device), self.box_segmenter.load(device)
 

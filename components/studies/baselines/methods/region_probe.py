@@ -59,6 +59,8 @@ class RegionProbe(Method):
         check_start(self.backbone, self.recipe)
         if not isinstance(self.segmenter, (ObjectMask, PromptedSegmenter, WholeImage)):
             raise ValueError("segmenter must give one region: object_mask, whole_image or a prompted one")
+        if isinstance(self.segmenter, PromptedSegmenter):
+            self.segmenter.check(1, self.box_threshold)
 
     def stages(self, card: Card, seed: int) -> dict[str, Stage]:
         if isinstance(self.segmenter, ObjectMask) and card.masks is None:

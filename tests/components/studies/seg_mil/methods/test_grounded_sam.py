@@ -16,9 +16,12 @@ from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.segmentation.box_segmenters.sam import Sam
 from components.models.segmentation.detectors.grounding_dino import GroundingDino
 from components.models.segmentation.segmenters.grounded_sam import GroundedSam
+from components.models.segmentation.segmenters.phrase_sam import PhraseSam
 from components.models.training.recipe import Recipe
 from components.pixels import masks
 from components.stages.merged_segments import MergedSegments
+from components.studies.baselines.methods.region_probe import RegionProbe
+from components.studies.guided_fine_tuning.methods.cft import Cft
 from components.studies.seg_mil.bag_tensors import read_bags
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from tests import reference
@@ -145,3 +148,17 @@ def test_it_is_fitted_evaluated_and_explained(method, data, index):
 def test_more_concepts_than_stored_are_refused(method):
     with pytest.raises(ValueError, match=r"k_top = 5 is more than segmenter\.k_top_stored = 4"):
         replace(method, k_top=5)
+
+
+def test_a_threshold_of_which_nothing_would_be_seen_is_refused(method):
+    """Below what the detector keeps, two thresholds would be one, and an ablation of them a table of zeros."""
+    replace(method, box_threshold=0.3)
+    detector, reason = method.segmenter.detector, r"box_threshold = 0\.2 is below .* keeps, 0\.3"
+    for refused in (
+        lambda: replace(method, box_threshold=0.2),
+        lambda: RegionProbe(segmenter=method.segmenter, box_threshold=0.2),
+        lambda: Cft(segmenter=method.segmenter, k_top=1, box_threshold=0.2),
+        lambda: PhraseSam(phrases=("a",), detector=detector, box_threshold=0.2),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            refused()
