@@ -1,5 +1,5 @@
 # make env    the virtual environment in .venv, with pinned versions
-# make demo   a grid of 24+ trials on toybirds: leaderboard, ablation, report (minutes, no GPU, no download)
+# make demo   a grid of 30 trials on toybirds: leaderboard, ablation, report (minutes, no GPU, no download)
 # make test   everything: lint, types, walls, all tests
 # make check  lint, types, walls, fast tests
 # make bench  what is timed, against what
@@ -23,6 +23,7 @@ demo: env
 	$(BIN)/python -m grid run experiments/demo.yaml
 	$(BIN)/python -m analysis leaderboard --experiment demo
 	$(BIN)/python -m analysis ablation demo --method seg_mil_cbm --parameter segmenter.name
+	$(BIN)/python -m analysis ablation demo --method seg_mil_cbm --parameter rho_max
 	$(BIN)/python -m analysis report demo
 
 lint: env
