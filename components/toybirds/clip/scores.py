@@ -58,6 +58,8 @@ OPTIONS = {
     "body": tuple(f"{colour} body" for colour in PLUMAGE),
 }
 BACKGROUNDS = TEXTURES["land"] + TEXTURES["water"]
+# the scores that need neither a circle nor a cut-out
+OF_WHOLE_IMAGES = (*(f"attribute_{part}" for part in OPTIONS), "background", "retrieval_at_1")
 
 
 def _choice(clip: Clip, birds: Birds, part: str, options: Sequence[str]) -> Score:

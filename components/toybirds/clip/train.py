@@ -3,6 +3,7 @@
 Draws its own birds (places balanced, seeds that no experiment uses), trains on half red-circled,
 a quarter plain and a quarter cut-out views, keeps the weights that are best on a validation split
 and writes an open_clip folder (`local-dir:PATH`) with the scores on birds of a third data set.
+With `--views plain` it makes the control, which sees whole images without a mark and nothing else.
 """
 
 import argparse
@@ -29,13 +30,17 @@ from components.toybirds.clip.captions import (
     segment_crop,
     whole_image,
 )
-from components.toybirds.clip.scores import scores
+from components.toybirds.clip.scores import OF_WHOLE_IMAGES, scores
 from components.toybirds.clip.training import TrainedClip, load_clip
 from components.toybirds.clip.views import caption
 
 LEARNING_RATE = 3e-3
 CONCEPTS = Path("datasets/toybirds/concepts.txt")
-BATCH = {red_circle: 64, whole_image: 32, segment_crop: 32}
+BATCHES = {
+    "mixed": {red_circle: 64, whole_image: 32, segment_crop: 32},
+    "plain": {whole_image: 128},
+}
+FOLDERS = {"mixed": Path("datasets/toybirds/clip"), "plain": Path("datasets/toybirds/clip_plain")}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 MODEL: dict[str, Any] = {
     "embed_dim": 64,
@@ -55,23 +60,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--out", type=Path, default=Path("datasets/toybirds/clip"))
+    parser.add_argument("--views", choices=sorted(BATCHES), default="mixed")
+    parser.add_argument("--out", type=Path, help="where to write; by default, where the views' model ships")
     arguments = parser.parse_args()
+    out = arguments.out or FOLDERS[arguments.views]
     concepts = CONCEPTS.read_text(encoding="utf-8").splitlines()
     train, val, held_out = draw_birds(4000, 100, 300)
     clip = _untrained(arguments.seed)
     start = time.monotonic()
-    step = train_clip(clip, train, val, concepts, arguments.steps, arguments.seed)
+    step = train_clip(clip, train, val, concepts, arguments.steps, arguments.seed, arguments.views)
     print(f"trained for {time.monotonic() - start:.0f} s; best after {step} steps")
-    save(clip, arguments.out)
-    measured = scores(load_clip(arguments.out), held_out, concepts)
+    save(clip, out)
+    measured = scores(load_clip(out), held_out, concepts)
     record = {
         "seed": arguments.seed,
         "steps": step,
         "data_seed": HELD_OUT_DATA_SEED,
         "scores": {name: asdict(score) for name, score in measured.items()},
     }
-    (arguments.out / "scores.json").write_text(json.dumps(record, indent=2) + "\n")
+    (out / "scores.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
 
 
@@ -84,9 +91,16 @@ def _untrained(seed: int) -> TrainedClip:
 
 
 def train_clip(
-    clip: TrainedClip, train: Birds, val: Birds, concepts: Sequence[str], steps: int, seed: int
+    clip: TrainedClip,
+    train: Birds,
+    val: Birds,
+    concepts: Sequence[str],
+    steps: int,
+    seed: int,
+    views: str = "mixed",
 ) -> int:
-    """Train in place, keep the weights with the best mean validation score; returns their step."""
+    """Train in place on these views (of BATCHES); returns the step of the weights kept, which have the best
+    mean validation score of what the views teach."""
     random = rng(seed, "toybirds_clip", "batches")
     weights = clip.model.parameters()
     optimiser = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.05, fused=True)
@@ -94,14 +108,14 @@ def train_clip(
     prompts = sorted(frozenset().union(*(all_true(train, i) for i in range(len(train)))))
     best: tuple[float, int, dict[str, torch.Tensor]] = (-1.0, 0, {})
     for step in range(1, steps + 1):
-        loss = contrastive_loss(clip, _batch(train, random), prompts)
+        loss = contrastive_loss(clip, draw_batch(train, views, random), prompts)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         clip.model.logit_scale.data.clamp_(0, np.log(100))
         if step % 250 == 0 or step == steps:
-            value = _validate(clip, val, concepts, step, loss.item())
+            value = validate(clip, val, concepts, views, step, loss.item())
             if value > best[0]:
                 best = value, step, {k: v.clone() for k, v in clip.model.state_dict().items()}
     clip.model.load_state_dict(best[2])
@@ -117,10 +131,11 @@ def _silence_other_words(clip: TrainedClip, birds: Birds, prompts: Sequence[str]
     clip.model.token_embedding.weight.data[unheard] = 0
 
 
-def _batch(birds: Birds, random: np.random.Generator) -> list[Example]:
+def draw_batch(birds: Birds, views: str, random: np.random.Generator) -> list[Example]:
+    """Captioned views of random birds, as many of each kind as BATCHES says."""
     return [
         sample(birds, int(i), random)
-        for sample, n in BATCH.items()
+        for sample, n in BATCHES[views].items()
         for i in random.integers(0, len(birds), n)
     ]
 
@@ -148,13 +163,17 @@ def _matching(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     return (by_image + by_text) / 2
 
 
-def _validate(clip: TrainedClip, birds: Birds, concepts: Sequence[str], step: int, loss: float) -> float:
+def validate(
+    clip: TrainedClip, birds: Birds, concepts: Sequence[str], views: str, step: int, loss: float
+) -> float:
+    """The mean score of what the views teach, which chooses the weights; all scores are printed."""
     clip.model.eval()
     measured = scores(clip, birds, concepts)
     clip.model.train()
     shown = "  ".join(f"{name} {score.value:.2f}" for name, score in measured.items())
     print(f"step {step}  loss {loss:.3f}  {shown}", flush=True)
-    return float(np.mean([score.value for score in measured.values()]))
+    taught = OF_WHOLE_IMAGES if views == "plain" else measured
+    return float(np.mean([measured[name].value for name in taught]))
 
 
 def save(clip: TrainedClip, folder: Path) -> None:
