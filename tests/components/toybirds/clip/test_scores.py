@@ -1,4 +1,4 @@
-"""The shipped CLIP of the toy birds, on birds that it has not seen, against the truth."""
+"""The shipped CLIPs of the toy birds, on birds that they have not seen, against the truth."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from scipy.stats import binom
 from components.data.generators.toybirds import PARTS
 from components.identity import rng
 from components.toybirds.clip.captions import red_circle, segment_crop, whole_image
-from components.toybirds.clip.scores import Score, circle_localisation, scores
+from components.toybirds.clip.scores import OF_WHOLE_IMAGES, Score, circle_localisation, scores
 from components.toybirds.clip.training import load_clip
 from components.toybirds.clip.views import caption, circled, crop
 
@@ -57,6 +57,12 @@ def measured(clip, birds, concepts):
     return scores(clip, birds, concepts)
 
 
+@pytest.fixture(scope="module")
+def measured_plain(birds, concepts):
+    """Of the control, which was shown neither circles nor cut-outs."""
+    return scores(load_clip(FOLDER / "clip_plain"), birds.select(np.arange(30)), concepts)
+
+
 def test_open_clip_prepares_images_as_in_training(clip, birds):
     _, _, prepare = open_clip.create_model_and_transforms(CHECKPOINT)
     expected = (torch.from_numpy(birds.images[0].copy()).permute(2, 0, 1) / 255 - 0.5) / 0.25
@@ -72,16 +78,29 @@ def test_score_is_above_its_floor_and_far_above_chance(measured, birds, name):
     assert binom.sf(round(score.value * n) - 1, n, score.chance) < 1e-4
 
 
-def test_recorded_scores_are_those_of_the_checkpoint(measured, birds):
+@pytest.mark.parametrize("name", OF_WHOLE_IMAGES)
+def test_the_control_knows_whole_images(measured_plain, name):
+    assert measured_plain[name].value >= FLOORS[name]
+
+
+@pytest.mark.parametrize("name", sorted(set(FLOORS) - set(OF_WHOLE_IMAGES)))
+def test_the_control_knows_neither_circles_nor_cut_outs(measured, measured_plain, name):
+    assert measured_plain[name].value < measured[name].value - 0.5
+
+
+@pytest.mark.parametrize(("model", "again"), [("clip", "measured"), ("clip_plain", "measured_plain")])
+def test_recorded_scores_are_those_of_the_checkpoint(model, again, request):
     """Another sample of birds gives the recorded share within five standard errors."""
-    record = json.loads((FOLDER / "clip" / "scores.json").read_text(encoding="utf-8"))
+    measured = request.getfixturevalue(again)
+    record = json.loads((FOLDER / model / "scores.json").read_text(encoding="utf-8"))
     assert set(record["scores"]) == set(measured)
     comparable = set(measured) - {"retrieval_at_1"}  # which is harder among more images
+    images = measured["attribute_beak"].n
     for name in comparable:
         shipped = record["scores"][name]
         p, n = shipped["value"], measured[name].n
         # decisions within an image are not independent, so the error is taken per image
-        error = np.sqrt(max(p * (1 - p), 0.02) / min(n, len(birds)))
+        error = np.sqrt(max(p * (1 - p), 0.02) / min(n, images))
         assert abs(measured[name].value - p) < 5 * error, name
 
 
