@@ -148,10 +148,11 @@ def _finished(
     planned, key, index = stage.planned, stage.task.key, stage.index
     failures = _named(_checked(planned, store, index, max_failed_fraction), index)
     found = stage.task.stage.describe(store.column(key))
+    model_seconds = store.total(key, SECONDS)
     return _publish(
         planned,
         store,
-        start,
+        min(start, time.time() - model_seconds / replicas),  # its blocks may overlap the stage before
         device=resources.device,
         sort="column",
         images=len(index),
@@ -160,7 +161,7 @@ def _finished(
         images_computed=len(stage.todo),
         images_resumed=len(index) - len(stage.todo),
         model_inputs=int(store.total(key, MODEL_INPUTS)),
-        model_seconds=store.total(key, SECONDS),
+        model_seconds=model_seconds,
         batch_size=stage.task.batch_size,
         smallest_device_batch=store.least(key, DEVICE_BATCH),
         replicas=replicas,
@@ -186,6 +187,7 @@ def _stream(
     context = ray.data.DataContext.get_current()
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says at ERROR, it raises too
     context.enable_progress_bars = False  # ours shows images, and goes to logs as lines
+    context.execution_options.preserve_order = True  # a stage after the other: no model is loaded twice
     context.issue_detectors_config.detectors = []  # they warn of every pipeline shorter than its samples
     written = (
         ray.data.from_arrow(list(parts))
