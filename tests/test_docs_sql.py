@@ -25,7 +25,7 @@ INNER_VIEWS = (
     "leaderboard_by_form", "ablation_by_form", "score_by_form",
 )  # fmt: skip
 
-# configuration -> worst group on the test split for seeds 0, 1, 2; k_top 10 against 5 by seed: .10, .12, .08
+# configuration -> worst group on the test split for seeds 0, 1, 2; bag_size 10 against 5 by seed: .10, .12, .08
 SCORES = {
     ("seg_mil_cbm", 5): (0.60, 0.62, 0.64),
     ("seg_mil_cbm", 10): (0.70, 0.74, 0.72),
@@ -50,7 +50,7 @@ ANSWERS: dict[str, tuple[Any, ...]] = {
             "average_accuracy": close(0.82),
         },
     ),
-    "Which knobs does the best configuration have?": (2, {"name": "k_top", "value": "10"}),
+    "Which knobs does the best configuration have?": (2, {"name": "bag_size", "value": "10"}),
     "What does one knob change?": (
         2,
         {"value": "5", "n": 3, "mean": close(0.62), "difference": None, "reference": "5", "paired": 1},
@@ -58,7 +58,7 @@ ANSWERS: dict[str, tuple[Any, ...]] = {
     ),
     "Which knobs change the worst group at all?": (
         1,
-        {"parameter": "k_top", "reference": "5", "value": "10", "difference": close(0.10)},
+        {"parameter": "bag_size", "reference": "5", "value": "10", "difference": close(0.10)},
     ),
     "How good is every seed of one configuration?": (3, {"seed": 0, "worst_group_accuracy": close(0.70)}),
     "How good is every seed of every configuration?": (
@@ -140,9 +140,9 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def fill(store: ResultsStore) -> None:
     launch = store.begin_launch("demo", spec="name: demo", plan={}, command="run", git_commit="abcdef")
-    for (method, k_top), scores in SCORES.items():
+    for (method, bag_size), scores in SCORES.items():
         for seed, score in enumerate(scores):
-            entry = trial(method, k_top, seed)
+            entry = trial(method, bag_size, seed)
             store.enter("demo", [entry])
             attempt = store.claim(entry.id, launch)
             provenance = {"git_commit": "abcdef", "git_dirty": False, "host": "here", "device": "cpu"}
@@ -169,13 +169,13 @@ def fill(store: ResultsStore) -> None:
     store.end_launch(launch, "failed")
 
 
-def trial(method: str, k_top: int, seed: int, name: str | None = None) -> TrialEntry:
+def trial(method: str, bag_size: int, seed: int, name: str | None = None) -> TrialEntry:
     stages = {"images": "images"}
     if method == "standard":
         stages["classifier"] = f"classifier-{seed}"
     return TrialEntry(
-        id=name or f"{IDS[method, k_top]}-{seed}", method=method, method_version=1, dataset="toybirds",
-        data_fingerprint="f", seed=seed, config={"k_top": k_top, "segmenter": {"name": "slic"}},
+        id=name or f"{IDS[method, bag_size]}-{seed}", method=method, method_version=1, dataset="toybirds",
+        data_fingerprint="f", seed=seed, config={"bag_size": bag_size, "segmenter": {"name": "slic"}},
         stages={} if name else stages,
     )  # fmt: skip
 
