@@ -189,7 +189,7 @@ def test_explanations_name_regions_of_the_image(method, drawn, fitted):
         assert explanation.image_id == image_id
         assert explanation.masks.shape == (len(explanation.captions), 48, 48)
         assert explanation.weights.sum() == pytest.approx(1, abs=1e-5)
-        for caption in explanation.captions:
+        for caption, _ in zip(explanation.captions, explanation.weights, strict=True):
             chosen, _, told = caption.partition(" (CLIP: ")[2].partition(")")
             said = {concept.removeprefix("NOT ") for concept in told.removeprefix(": ").split(", ")}
             assert {chosen} | said <= {*CONCEPTS, "unnamed", ""}
