@@ -159,6 +159,9 @@ def _run_column_stages(
         if len(group) == 1:
             end(group[0], _last_line(error))
     if len(ended) < len(group) or any(ended.values()):
+        for stage in group:
+            if stage.key in shown and stage.key not in ended:
+                task_of(stage).finish("its pipeline broke, and it goes on in another one")
         del outcomes
         gc.collect()  # the failed pipeline lies in a cycle, and its actors would go on holding their CPUs
     return ended

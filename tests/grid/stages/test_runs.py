@@ -114,6 +114,20 @@ def test_of_a_pipeline_that_broke_the_rest_run_alone_and_only_the_culprit_fails(
     assert recorded == ["a", "c", "e"]
 
 
+def test_what_a_broken_pipeline_leaves_is_said(run, capsys):
+    """Of its first stage, whose progress is shown from the start."""
+    trouble = [RayError("a worker died")]
+
+    def outcome(key: str) -> dict[str, Any] | Exception:
+        return trouble.pop() if trouble else fine(key)
+
+    failed, pipelines, recorded = run([Planted(key) for key in "ab"], outcome)
+    assert failed == {}
+    assert pipelines == ["ab", "a", "b"]
+    assert recorded == ["a", "b"]
+    assert capsys.readouterr().err.count("its pipeline broke, and it goes on in another one") == 1
+
+
 def test_a_stage_that_fails_leaves_the_others_of_its_pipeline(run):
     def outcome(key: str) -> dict[str, Any] | Exception:
         why = {"a": "10 of 10 images failed", "b": "WrongWeights: no such model"}
