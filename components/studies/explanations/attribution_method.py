@@ -75,7 +75,8 @@ class AttributionMethod(Method):
     def __post_init__(self) -> None:
         if isinstance(self.segmenter, PromptedSegmenter):
             raise ValueError(
-                "segmenter: one that is prompted by concepts cannot cut masks for an explanation"
+                "segmenter: one that is prompted by concepts cannot cut masks for an explanation; phrase_sam,"
+                " which asks for the same phrases in every image, can"
             )
         check_start(self.backbone, self.recipe)
 
