@@ -23,7 +23,8 @@ _IN_QUERY = re.compile(
     r"([?&;][\w.%-]*(?:pass|pwd|secret|token|key|sig|cred|sas|auth)[\w.%-]*=)[^&;#\s\"'<>]*", re.I
 )
 _BESIDE_ITS_NAME = re.compile(
-    rf"((?:^|[\s,;{{(\"'&?_-])[\w.]*{SECRET}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;\"'}}\]]+)", re.I
+    rf"((?:^|[\s,;{{(\"'&?_-])[\w.]*{SECRET}[\"']?\s*[=:]\s*)(?!(?:true|false|null|none)\b)(\"[^\"]*\"|'[^']*'|[^\s&,;\"'}}\]]+)",
+    re.I,
 )
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}")
 # PWD and OLDPWD are folders
@@ -54,8 +55,14 @@ def _without_written(text: str) -> str:
     for pattern in (_DATABASE_URL, _WEB_URL):
         text = pattern.sub(rf"\1{HIDDEN}@", text)
     text = _IN_QUERY.sub(rf"\1{HIDDEN}", text)
-    text = _BESIDE_ITS_NAME.sub(rf"\1{HIDDEN}", text)
+    text = _BESIDE_ITS_NAME.sub(_hidden_value, text)
     return _HEADER.sub(rf"\1 {HIDDEN}", text)
+
+
+def _hidden_value(found: re.Match[str]) -> str:
+    """The name with its value hidden, so that JSON stays JSON."""
+    name = found[1]
+    return f'{name}"{HIDDEN}"' if re.search(r'"\s*:\s*$', name) else f"{name}{HIDDEN}"
 
 
 def _own_secrets() -> set[str]:

@@ -22,7 +22,7 @@ HOLD_A_SECRET = [
     ("abfs://c@a.dfs.core.windows.net/x?sv=1&sig=s%3D", "abfs://c@a.dfs.core.windows.net/x?sv=1&sig=***"),
     ("host=db user=me password='p w' dbname=x", "host=db user=me password=*** dbname=x"),
     ("AWS_SECRET_ACCESS_KEY=abc/def+g failed", "AWS_SECRET_ACCESS_KEY=*** failed"),
-    ('{"api_key": "abc", "x": 1}', '{"api_key": ***, "x": 1}'),
+    ('{"api_key": "abc", "x": 1}', '{"api_key": "***", "x": 1}'),
     ("Authorization: Bearer abcdefghijkl", "Authorization: Bearer ***"),
 ]
 
@@ -41,6 +41,7 @@ def test_a_secret_is_hidden_in_every_form(text: str, shown: str) -> None:
         "file:///home/a:b@c/x",
         "https://host/path?mail=a@b",
         "max_tokens: 200, epochs: 3",
+        '{"class_token": false, "pool": null, "secret": null}',
         'password authentication failed for user "me"',
         "KeyError: 'secret'",
     ],
