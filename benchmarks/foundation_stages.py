@@ -25,7 +25,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
 from segment_anything import build_sam_vit_b
 
-from benchmarks.streams import index_of, photographs, run_stage
+from benchmarks.streams import index_of, photographs, run_stages
 from components.data.columns import ERROR, IMAGE_ID
 from components.data.images import ImageIndex
 from components.models.clip.clip import IMAGES_AT_ONCE, Clip
@@ -249,7 +249,7 @@ def line_of(
         replicas=1, num_cpus=1, num_gpus=1 if device == "cuda" else 0, batch_size=case.batch
     )
     with watched(device) as facts:
-        seconds = run_stage(case.stage, case.name, index, store, resources, total, inputs)
+        seconds = run_stages({case.name: case.stage}, index, store, resources, total, inputs)
     model = store.total(case.name, "seconds")
     extra = "".join(f", {name} {value:.0f}" for name, value in facts.items())
     return (

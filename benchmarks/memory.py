@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.streams import index_of, run_stage
+from benchmarks.streams import index_of, run_stages
 from components.models.clip.clip import Clip
 from components.stages.clip_images import ClipImages
 from grid.planning.plan import PlannedStage
@@ -57,7 +57,8 @@ def main() -> None:
                 seen.append((done, *memory()))
 
         store = ArtifactStore(str(Path(folder) / "store"))
-        seconds = run_stage(STAGE, "clip", index_of(root, paths), store, RESOURCES, total, progress=progress)
+        index = index_of(root, paths)
+        seconds = run_stages({"clip": STAGE}, index, store, RESOURCES, total, progress=progress)
         print(f"  {len(paths)} images in {seconds:.0f} s")
         report(np.array(seen))
 

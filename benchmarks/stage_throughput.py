@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from benchmarks.streams import photographs, run_stage
+from benchmarks.streams import photographs, run_stages
 from components.data.images import ImageIndex
 from components.models.networks.backbones.torchvision import Torchvision
 from components.stages.backbone_images import BackboneImages
@@ -69,14 +69,14 @@ def main() -> None:
         images.mkdir()
         store = ArtifactStore(str(Path(folder) / "store"))
         index = photographs(images, max(COUNTS), SIZE, SIZE)
-        run_stage(STAGE, "warm", index.rows(np.arange(BATCH)), store, RESOURCES, total)
+        run_stages({"warm": STAGE}, index.rows(np.arange(BATCH)), store, RESOURCES, total)
         loops: dict[int, list[tuple[float, float]]] = {count: [] for count in COUNTS}
         stages: dict[int, list[float]] = {count: [] for count in COUNTS}
         for repeat in range(REPEATS):
             for count in COUNTS:
                 part = index.rows(np.arange(count))
                 loops[count].append(plain_loop(part))
-                stages[count].append(run_stage(STAGE, f"{count}-{repeat}", part, store, RESOURCES, total))
+                stages[count].append(run_stages({f"{count}-{repeat}": STAGE}, part, store, RESOURCES, total))
         report(loops, stages)
 
 

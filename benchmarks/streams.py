@@ -1,4 +1,4 @@
-"""What the benchmarks of stages share: images on disk, and a stage run over them by the pipeline."""
+"""What the benchmarks of stages share: images on disk, and stages run over them by one pipeline."""
 
 import time
 from collections.abc import Mapping
@@ -46,21 +46,6 @@ def index_of(root: Path, paths: list[str]) -> ImageIndex:
     )
 
 
-def run_stage(
-    stage: ColumnStage,
-    key: str,
-    index: ImageIndex,
-    store: ArtifactStore,
-    resources: StageResources,
-    total: Mapping[str, float],
-    inputs: Mapping[str, PlannedStage] | None = None,
-    progress: Progress = lambda stage, done: None,
-) -> float:
-    """Seconds of the pipeline, from its start to the published artifact. inputs: by the stage's field names,
-    what lies in the store already."""
-    return run_stages({key: stage}, index, store, resources, total, inputs, progress)
-
-
 def run_stages(
     stages: Mapping[str, ColumnStage],
     index: ImageIndex,
@@ -70,7 +55,8 @@ def run_stages(
     inputs: Mapping[str, PlannedStage] | None = None,
     progress: Progress = lambda stage, done: None,
 ) -> float:
-    """Seconds of one pipeline of these stages, by key, as `run_stage`."""
+    """Seconds of one pipeline of these stages, by key, from its start to the published artifacts. inputs: by
+    the stages' field names, what lies in the store already."""
     planned_inputs = dict(inputs or {})
     planned = [
         PlannedStage(

@@ -23,7 +23,8 @@ _IN_QUERY = re.compile(
     r"([?&;][\w.%-]*(?:pass|pwd|secret|token|key|sig|cred|sas|auth)[\w.%-]*=)[^&;#\s\"'<>]*", re.I
 )
 _BESIDE_ITS_NAME = re.compile(
-    rf"((?:^|[\s,;{{(\"'&?_-])[\w.]*{SECRET}[\"']?\s*[=:]\s*)(?!(?:true|false|null|none)\b)(\"[^\"]*\"|'[^']*'|[^\s&,;\"'}}\]]+)",
+    rf"((?:^|[\s,;{{(\"'&?_-])[\w.]*{SECRET}[\"']?\s*[=:]\s*)"
+    r"(?!(?:true|false|null|none)(?:[\s,;}\]]|$))(\"[^\"]*\"|'[^']*'|[^\s&,;\"'}\]]+)",
     re.I,
 )
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}")

@@ -148,11 +148,12 @@ def _finished(
     planned, key, index = stage.planned, stage.task.key, stage.index
     failures = _named(_checked(planned, store, index, max_failed_fraction), index)
     found = stage.task.stage.describe(store.column(key))
-    model_seconds = store.total(key, SECONDS)
+    model_seconds = store.total(key, SECONDS)  # those of rows that were there, too
+    busy = model_seconds * len(stage.todo) / max(len(index), 1) / replicas
     return _publish(
         planned,
         store,
-        min(start, time.time() - model_seconds / replicas),  # its blocks may overlap the stage before
+        min(start, time.time() - busy),  # its blocks may overlap the stage before
         device=resources.device,
         sort="column",
         images=len(index),

@@ -22,6 +22,7 @@ HOLD_A_SECRET = [
     ("abfs://c@a.dfs.core.windows.net/x?sv=1&sig=s%3D", "abfs://c@a.dfs.core.windows.net/x?sv=1&sig=***"),
     ("host=db user=me password='p w' dbname=x", "host=db user=me password=*** dbname=x"),
     ("AWS_SECRET_ACCESS_KEY=abc/def+g failed", "AWS_SECRET_ACCESS_KEY=*** failed"),
+    ("token=true-blue-99 x", "token=*** x"),
     ('{"api_key": "abc", "x": 1}', '{"api_key": "***", "x": 1}'),
     ("Authorization: Bearer abcdefghijkl", "Authorization: Bearer ***"),
 ]
