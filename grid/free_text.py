@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -27,6 +28,7 @@ _BESIDE_ITS_NAME = re.compile(
     r"(?!(?:true|false|null|none)(?:[\s,;}\]]|$))(\"[^\"]*\"|'[^']*'|[^\s&,;\"'}\]]+)",
     re.I,
 )
+_SECRET_NAME = re.compile(rf"{SECRET}$", re.I)
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}")
 # PWD and OLDPWD are folders
 _SECRET_VARIABLE = re.compile(r"(?:PASSW(?:OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|_KEY|_PAT)$", re.I)
@@ -44,6 +46,28 @@ def redacted(text: str) -> str:
     for secret in sorted(_own_secrets() | set(_passwords(text)), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _without_written(text)
+
+
+def presentable_values(value: Any, *, secret: bool = False) -> Any:
+    """`value`, of mappings, lists, texts, numbers, flags and None, with each text made presentable.
+
+    A text or a number under a secret's name, or where `secret` says so, is `***`; flags and None stay.
+    """
+    if isinstance(value, Mapping):
+        return {
+            name: presentable_values(v, secret=secret or _names_a_secret(name)) for name, v in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [presentable_values(item, secret=secret) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if secret:
+        return HIDDEN
+    return presentable(value) if isinstance(value, str) else value
+
+
+def _names_a_secret(name: object) -> bool:
+    return bool(_SECRET_NAME.search(str(name)))
 
 
 def has_credentials(uri: str) -> bool:

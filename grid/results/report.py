@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from grid.free_text import presentable
+from grid.free_text import presentable_values
 from grid.results.schema import Stage
 
 STAGE_NUMBERS = {"images": int, "failed": int, "model_inputs": int, "bytes": int, "seconds": float}
@@ -79,12 +79,15 @@ def stage_row(manifest: Mapping[str, Any], now: str) -> dict[str, Any]:
         row[name] = None if manifest.get(name) is None else kind(manifest[name])
     for name in STAGE_JSON:
         row[name] = as_json(manifest.get(name))
-    return {"created_at": now, **row, "manifest": presentable(as_json(manifest) or "{}")}
+    return {"created_at": now, **row, "manifest": as_json(manifest) or "{}"}
 
 
 def as_json(value: Any) -> str | None:
-    """JSON text with sorted keys; what JSON does not know is written as its text."""
-    return None if value is None else json.dumps(value, sort_keys=True, default=str)
+    """JSON text with sorted keys and without secrets; what JSON does not know is written as its text."""
+    if value is None:
+        return None
+    known = json.loads(json.dumps(value, default=str))
+    return json.dumps(presentable_values(known), sort_keys=True)
 
 
 def _text(value: Any) -> str | None:

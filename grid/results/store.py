@@ -92,7 +92,7 @@ class ResultsStore:
         values = {
             "experiment": experiment,
             "spec": presentable(spec),
-            "plan": presentable(rows.as_json(plan) or "{}"),
+            "plan": rows.as_json(plan) or "{}",
             "command": presentable(command),
             "git_commit": git_commit,
             "git_dirty": git_dirty,

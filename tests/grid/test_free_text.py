@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grid.free_text import has_credentials, presentable, redacted
+from grid.free_text import has_credentials, presentable, presentable_values, redacted
 from grid.refused import SOMETHING_FAILED, plain_end
 from grid.stores.storage import Storage, StorageError
 
@@ -50,6 +50,25 @@ def test_a_secret_is_hidden_in_every_form(text: str, shown: str) -> None:
 def test_what_is_no_secret_stays(text: str) -> None:
     assert presentable(text) == text
     assert not has_credentials(text)
+
+
+def test_values_are_hidden_before_they_are_written_so_that_json_stays_json() -> None:
+    values = {
+        "class_token": False,
+        "pool": None,
+        "max_tokens": 200,
+        "token": "abc",
+        "pin": {"api_key": [1234, "x", True, None]},
+        "command": ["run --results postgresql://me:pw@host/db", "half \udcff"],
+    }
+    assert presentable_values(values) == {
+        "class_token": False,
+        "pool": None,
+        "max_tokens": 200,
+        "token": "***",
+        "pin": {"api_key": ["***", "***", True, None]},
+        "command": ["run --results postgresql://me:***@host/db", "half \\udcff"],
+    }
 
 
 @pytest.mark.parametrize("password", ["two words", 'quo"te', "a,b;c", "per%20cent"])

@@ -1,5 +1,6 @@
 """Opening: fresh, missing, unreachable, by several processes at once; passwords stay hidden."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,24 @@ def test_an_empty_database_is_no_store_when_it_must_exist(url: str) -> None:
 def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert ResultsStore.open("sqlite:///here.db").url == f"sqlite:///{tmp_path}/here.db"
+
+
+def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsStore, url: str) -> None:
+    params = {"class_token": True, "rho": 0.5}
+    whole = {"key": "b", "params": params, "note": 'says ": ***, so'}
+    with store.writing() as connection:
+        add = text(
+            "INSERT INTO stage (key, kind, created_at, params, manifest) VALUES (:k, 'column', '', :p, :m)"
+        )
+        bare = '{"found": "3 boxes", "key": "a", "params": {"class_token": ***, "rho": 0.5}}'
+        connection.execute(add, {"k": "a", "p": json.dumps(params), "m": bare})
+        connection.execute(add, {"k": "b", "p": None, "m": json.dumps(whole)})
+        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    again = ResultsStore.open(url)
+    with again.reading() as connection:
+        found = connection.execute(text("SELECT manifest FROM stage ORDER BY key")).scalars()
+        assert [json.loads(m) for m in found] == [{"found": "3 boxes", "key": "a", "params": params}, whole]
+    again.close()
 
 
 def test_a_store_of_newer_code_is_refused(store: ResultsStore, url: str) -> None:

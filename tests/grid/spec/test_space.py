@@ -1,6 +1,7 @@
 """Search spaces, planning and identity, without Ray and without data on disk."""
 
 import itertools
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from components.stages.clip_images import ClipImages
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from grid.planning.plan import Plan, PlannedStage, make_plan
 from grid.planning.plan_view import show_plan
+from grid.results.report import stage_row
 from grid.spec.search import candidates
 from grid.spec.space import Range, build, parse_space
 from grid.spec.spec import Spec, SpecError, load_spec, parse_spec
@@ -364,4 +366,11 @@ def test_every_shipped_experiment_says_what_it_asks_and_can_be_planned(path: Pat
     content = load_spec(path)
     assert content.name == path.stem
     assert all([content.question, content.baseline, content.cost, content.expected, content.source])
-    assert candidates(content, load_card(content.datasets[0].name)).methods
+    found = candidates(content, load_card(content.datasets[0].name)).methods
+    assert found
+    for method in found:
+        knobs = configuration(method)
+        record = stage_row({"key": "k", "kind": "column", "params": knobs}, now="")
+        assert json.loads(record["manifest"])["params"] == json.loads(json.dumps(knobs)), (
+            "no knob is a secret"
+        )
