@@ -133,12 +133,16 @@ class TrialParam(Base):
 
 
 class Metric(Base):
-    """One number of a trial. `step` is set on training curves only; NULL values say why."""
+    """One number of a trial. `step` is set on training curves only; NULL values say why. The index holds all
+    that views read, so that they look up a number and not a trial's hundreds."""
 
     __tablename__ = "metric"
-    __table_args__ = (_one_of("status", METRIC_STATUS, "metric_status"),)
+    __table_args__ = (
+        _one_of("status", METRIC_STATUS, "metric_status"),
+        Index("metric_by_name", "trial_id", "step", "name", "split", "selection", "group_name", "value"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    trial_id: Mapped[str] = mapped_column(ForeignKey("trial.id"), index=True)
+    trial_id: Mapped[str] = mapped_column(ForeignKey("trial.id"))
     name: Mapped[str]
     split: Mapped[str]
     group_name: Mapped[str]

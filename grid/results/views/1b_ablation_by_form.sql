@@ -1,62 +1,77 @@
 -- As the view ablation, which it is made for, of the present form of an experiment and of earlier ones.
 -- Grain and key: form and the key of ablation. Units: see there. Values without a number have no place.
 CREATE VIEW ablation_by_form AS
-WITH counted AS (
-  SELECT ablation_cell.*, COUNT(score) OVER cell AS held,
-    COUNT(score) OVER of_value AS scored, SUM(trials_nan) OVER of_value AS nan_of_value,
-    DENSE_RANK() OVER (series ORDER BY number IS NULL, number, value) AS place,
-    DENSE_RANK() OVER (series ORDER BY number IS NULL DESC, number DESC, value DESC) AS place_from_end
+WITH held AS (
+  SELECT ablation_cell.*, COUNT(score) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, rest, seed) AS held
   FROM ablation_cell
-  WINDOW series AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
-      parameter, metric, split, group_name, selection, score IS NULL),
-    of_value AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
-      parameter, metric, split, group_name, selection, value),
-    cell AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
-      parameter, metric, split, group_name, selection, rest, seed)
-), judged AS (
-  SELECT counted.*, place + place_from_end - 1 AS occurring,
-    MAX(CASE WHEN score IS NOT NULL AND held = place + place_from_end - 1 THEN 1 ELSE 0 END)
-      OVER series AS paired, MIN(scored) OVER series AS least_scored
-  FROM counted
+), scored AS (
+  SELECT held.*, COUNT(score) OVER of_value AS scored, SUM(trials_nan) OVER of_value AS nan_of_value
+  FROM held
+  WINDOW of_value AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, value)
+), placed AS (
+  SELECT scored.*, DENSE_RANK() OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, score IS NULL
+      ORDER BY number IS NULL, number, value) AS place_of_score
+  FROM scored
+), counted AS (
+  SELECT placed.*, MAX(CASE WHEN score IS NOT NULL THEN place_of_score END) OVER series AS occurring,
+    MIN(scored) OVER series AS least_scored
+  FROM placed
   WINDOW series AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
       parameter, metric, split, group_name, selection)
-), by_seed AS (
-  SELECT experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
-    group_name, selection, value, paired, seed,
-    MAX(CASE WHEN scored > 0 THEN place END) AS place, AVG(score) AS score,
-    SUM(trials) AS trials, MAX(nan_of_value) AS trials_nan,
-    AVG(score) - AVG(AVG(score)) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method,
-      method_version, parameter, metric, split, group_name, selection,
-      value, paired) AS deviation,
-    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high, MAX(warning) AS warning
+), judged AS (
+  SELECT counted.*, MAX(CASE WHEN score IS NOT NULL AND held = occurring THEN 1 ELSE 0 END)
+      OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection) AS paired
+  FROM counted
+), of_seed AS (
+  SELECT experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, value, paired, seed,
+    MAX(CASE WHEN scored > 0 THEN place_of_score END) OVER cell AS place, AVG(score) OVER cell AS score,
+    SUM(trials) OVER cell AS trials, MAX(nan_of_value) OVER cell AS trials_nan,
+    MIN(on_failed_low) OVER cell AS on_failed_low, MAX(on_failed_high) OVER cell AS on_failed_high,
+    MAX(warning) OVER cell AS warning, ROW_NUMBER() OVER cell AS nth
   FROM judged
   WHERE (occurring > 1 OR least_scored = 0 OR values_lost > 0)
     AND (scored = 0 OR (score IS NOT NULL AND (paired = 0 OR held = occurring)))
-  GROUP BY experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
-    group_name, selection, value, paired, seed
+  WINDOW cell AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, value, seed)
+), by_seed AS (
+  SELECT of_seed.*, score - AVG(score) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, value) AS deviation
+  FROM of_seed WHERE nth = 1
+), referred AS (
+  SELECT by_seed.*, MAX(CASE WHEN place = 1 THEN value END) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection) AS reference
+  FROM by_seed
 ), versus AS (
-  SELECT by_seed.*, MAX(CASE WHEN place = 1 THEN value END) OVER series AS reference,
+  SELECT referred.*,
     CASE WHEN paired = 1 AND place > 1 THEN score
       - MAX(CASE WHEN place = 1 THEN score END) OVER series_seed END AS gain,
     CASE WHEN paired = 1 AND place > 1 THEN deviation
       - MAX(CASE WHEN place = 1 THEN deviation END) OVER series_seed END AS gain_deviation
-  FROM by_seed
-  WINDOW series AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
-      parameter, metric, split, group_name, selection),
-    series_seed AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+  FROM referred
+  WINDOW series_seed AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
       parameter, metric, split, group_name, selection, seed)
-), summary AS (
-  SELECT experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
-    group_name, selection, value, place,
-    COUNT(score) AS n, AVG(score) AS mean, CAST(SUM(trials) AS INTEGER) AS trials,
-    CAST(MAX(trials_nan) AS INTEGER) AS trials_nan,
-    SQRT(SUM(deviation * deviation) / NULLIF(COUNT(score) - 1, 0)) AS std,
-    paired, reference, AVG(gain) AS difference,
-    SQRT(SUM(gain_deviation * gain_deviation) / NULLIF(COUNT(gain) - 1, 0)) AS difference_std,
-    MIN(on_failed_low) AS on_failed_low, MAX(on_failed_high) AS on_failed_high, MAX(warning) AS warning
+), of_value AS (
+  SELECT experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, value, place, paired, reference,
+    COUNT(score) OVER of_value AS n, AVG(score) OVER of_value AS mean,
+    CAST(SUM(trials) OVER of_value AS INTEGER) AS trials,
+    CAST(MAX(trials_nan) OVER of_value AS INTEGER) AS trials_nan,
+    SQRT(SUM(deviation * deviation) OVER of_value / NULLIF(COUNT(score) OVER of_value - 1, 0)) AS std,
+    AVG(gain) OVER of_value AS difference,
+    SQRT(SUM(gain_deviation * gain_deviation) OVER of_value / NULLIF(COUNT(gain) OVER of_value - 1, 0))
+      AS difference_std,
+    MIN(on_failed_low) OVER of_value AS on_failed_low, MAX(on_failed_high) OVER of_value AS on_failed_high,
+    MAX(warning) OVER of_value AS warning, ROW_NUMBER() OVER of_value AS nth_of_value
   FROM versus
-  GROUP BY experiment, form, dataset, data_fingerprint, method, method_version, parameter, metric, split,
-    group_name, selection, value, place, paired, reference
+  WINDOW of_value AS (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+      parameter, metric, split, group_name, selection, value)
+), summary AS (
+  SELECT * FROM of_value WHERE nth_of_value = 1
 )
 SELECT s.experiment, s.form, s.dataset, s.data_fingerprint, s.method, s.method_version, s.parameter,
   s.metric, s.split, s.group_name, s.selection, s.value,

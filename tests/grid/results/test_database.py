@@ -85,7 +85,12 @@ def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsSt
         bare = '{"found": "3 boxes", "key": "a", "params": {"class_token": ***, "rho": 0.5}}'
         connection.execute(add, {"k": "a", "p": json.dumps(params), "m": bare})
         connection.execute(add, {"k": "b", "p": None, "m": json.dumps(whole)})
-        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+        for earlier in (
+            "DROP INDEX metric_by_name",
+            "CREATE INDEX ix_metric_trial_id ON metric (trial_id)",
+            "UPDATE alembic_version SET version_num = '0005'",
+        ):
+            connection.execute(text(earlier))
     again = ResultsStore.open(url)
     with again.reading() as connection:
         found = connection.execute(text("SELECT manifest FROM stage ORDER BY key")).scalars()
