@@ -2,13 +2,15 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7ec"
+Draw = Callable[[pd.DataFrame, Axes], None]
 COLOURS = ("#2563a8", "#d1661f", "#2f8f6b", "#9a4fb0", "#b8930b", "#c23b5a", "#4b6b8a", "#7a5c3d")
 MARKERS = "osD^vPX*"
 MANY = 30  # values: more than these (a random search) are dots, with neither line nor labels
@@ -61,9 +63,68 @@ def ablation_curve(table: pd.DataFrame, axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=9, loc="best")
 
 
-def picture(draw: Callable[[pd.DataFrame, Axes], None], table: pd.DataFrame, width: float) -> str:
+def effects_of_knobs(table: pd.DataFrame, axes: Axes) -> None:
+    """Differences of rows of the ablation table with their 95 % intervals, the first row on top."""
+    rows = table[table["difference"].notna()].reset_index(drop=True)
+    places = range(len(rows), 0, -1)
+    axes.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 4)))
+    axes.errorbar(
+        rows["difference"], places,
+        xerr=_lengths(rows, "difference", "difference_ci_low", "difference_ci_high"),
+        fmt="o", color=COLOURS[0], markersize=5, elinewidth=1,
+    )  # fmt: skip
+    told = (
+        rows["method"]
+        + ": "
+        + rows["parameter"]
+        + " "
+        + rows["value"]
+        + " against "
+        + rows["reference"].fillna("")
+    )
+    axes.set_yticks(list(places), list(told), fontsize=8)
+    axes.set(xlabel="difference, paired by seed")
+
+
+def trade_off(numbers: Sequence[str]) -> Draw:
+    """Draws configurations by the first two of these numbers; those that no other beats are filled, and
+    named by their place in the table."""
+    if len(numbers) < 2:
+        raise LookupError(f"a picture needs two numbers, and {', '.join(numbers)} is one")
+
+    def draw(table: pd.DataFrame, axes: Axes) -> None:
+        for number, (method, rows) in enumerate(table.groupby("method", sort=True)):
+            for filled, some in rows.groupby("unbeaten"):
+                axes.plot(
+                    some[numbers[0]], some[numbers[1]], MARKERS[number % len(MARKERS)],
+                    color=COLOURS[number % len(COLOURS)], fillstyle="full" if filled else "none",
+                    label=str(method) if filled or rows["unbeaten"].nunique() == 1 else None,
+                )  # fmt: skip
+        axes.set(xlabel=numbers[0].replace("_", " "), ylabel=numbers[1].replace("_", " "))
+        axes.legend(frameon=False, fontsize=9, loc="best")
+
+    return draw
+
+
+def save(draw: Draw, table: pd.DataFrame, path: Path) -> None:
+    """The figure as a file of the kind that its ending says. LookupError for one that matplotlib has not."""
+    figure = _drawn(draw, table, 7.0, 0.3 * len(table) / 7.0 if draw is effects_of_knobs else 0.66)
+    if path.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
+        raise LookupError(f"{path}: a picture's file ends with .svg, .png or .pdf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def picture(draw: Draw, table: pd.DataFrame, width: float) -> str:
     """The figure as a `data:` URI (SVG), `width` in inches."""
-    figure = Figure(figsize=(width, width * 0.66), layout="constrained")
+    stream = io.BytesIO()
+    figure = _drawn(draw, table, width, 0.66)
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _drawn(draw: Draw, table: pd.DataFrame, width: float, ratio: float) -> Figure:
+    figure = Figure(figsize=(width, width * max(ratio, 0.3)), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -73,9 +134,7 @@ def picture(draw: Callable[[pd.DataFrame, Axes], None], table: pd.DataFrame, wid
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
     draw(table, axes)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
+    return figure
 
 
 def _show_fractions(axes: Axes) -> None:

@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, tables
+from analysis.effects import effect_note, effects
 from analysis.taught import taught
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
@@ -61,7 +62,7 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
     launches = summary["launches"]
     notes = json.loads(launches[-1]["plan"]).get("notes", {}) if launches else {}
     leaders = tables.leaderboard(store, experiment=experiment)
-    knobs = pd.concat([tables.ablation(store, experiment, metric=metric) for metric in METRICS])
+    knobs = pd.concat([effects(store, experiment, metric=metric) for metric in METRICS])
     datasets = sorted({*leaders["dataset"], *notes})
     return {
         "experiment": experiment,
@@ -159,9 +160,7 @@ def _ablation(method: str, parameter: str, table: pd.DataFrame) -> dict[str, Any
     return {
         "method": method,
         "parameter": parameter,
-        "rows": [
-            {**row, "note": tables.ablation_note(row), "seeds": tables.seeds(row)} for row in rows[:VALUES]
-        ],
+        "rows": [{**row, "note": effect_note(row), "seeds": tables.seeds(row)} for row in rows[:VALUES]],
         "more_rows": max(len(rows) - VALUES, 0),
         "paired": bool(known["paired"].all()),
         "plot": figures.picture(figures.ablation_curve, known, 5.2) if len(known) else "",

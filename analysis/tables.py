@@ -12,37 +12,6 @@ from grid.results.entry import flattened
 from grid.results.store import ResultsStore
 
 
-def ablation(
-    store: ResultsStore,
-    experiment: str,
-    *,
-    metric: str = "worst_group_accuracy",
-    split: str = "test",
-    selection: str = "last",
-    parameter: str | None = None,
-    method: str | None = None,
-    every_form: bool = False,
-) -> pd.DataFrame:
-    """Rows of the view `ablation`, by data set, method, parameter and place of the value. With `every_form`
-    those of `ablation_by_form`: what only an earlier form of the experiment asked for has rows of its own.
-
-    Raises LookupError for an experiment that is not in the store.
-    """
-    store.experiment_summary(experiment)
-    wanted = {
-        "experiment": experiment,
-        "metric": metric,
-        "split": split,
-        "selection": selection,
-        "parameter": parameter,
-        "method": method,
-    }
-    order = ["form", "dataset", "method", "parameter", "group_name", "place"]
-    return _rows(store, "ablation", wanted, every_form).sort_values(
-        order, ascending=[False, *[True] * 5], ignore_index=True
-    )
-
-
 def leaderboard(
     store: ResultsStore,
     *,
@@ -54,10 +23,12 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Rows of the view `leaderboard`, the best worst group first, and `knobs`: those of a method
     that vary within the table. With `experiment`, the configurations that it asks for; their
-    seeds are those of the whole store. every_form as in `ablation`. Raises LookupError as `ablation` does.
+    seeds are those of the whole store. With `every_form` also
+    configurations that only an earlier form of an experiment asked for. Raises LookupError for an experiment
+    that is not in the store.
     """
     wanted = {"dataset": dataset, "split": split, "selection": selection}
-    table = _rows(store, "leaderboard", wanted, every_form)
+    table = rows_of(store, "leaderboard", wanted, every_form)
     if experiment is not None:
         store.experiment_summary(experiment)
         table = table[table["config_id"].isin(_configurations(store, experiment, every_form))]
@@ -76,11 +47,11 @@ def scores(
     every_form: bool = False,
 ) -> pd.DataFrame:
     """Any metrics of an experiment's configurations: rows of the view `score`, a column `metric` and its
-    statistics, and `knobs` as in `leaderboard`. every_form as in `ablation`. Raises LookupError as that does,
+    statistics, and `knobs` as in `leaderboard`. every_form and LookupError as there,
     and for a metric that no trial of the experiment has."""
     store.experiment_summary(experiment)
     wanted = {"split": split, "selection": selection, "group_name": group}
-    table = _rows(store, "score", wanted, every_form)
+    table = rows_of(store, "score", wanted, every_form)
     table = table[table["config_id"].isin(_configurations(store, experiment, every_form))]
     absent = [name for name in metrics if not (table["metric"] == name).any()]
     if absent:
@@ -97,16 +68,6 @@ def reported(store: ResultsStore, *, dataset: str | None = None, method: str | N
     order = ["dataset", "paper", "table_name", "row_name", "setting", "metric", "config_id"]
     table = table.sort_values(order, ignore_index=True)
     return table.assign(knobs=varying_knobs(table.assign(config=table["config"].fillna("{}"))))
-
-
-def ablation_note(row: Any) -> str:
-    """What a reader must know of a row of the ablation view."""
-    unpaired = "" if row["paired"] or not row["n"] else "unpaired"
-    lost = [
-        f"{int(row['trials_failed'])} trials failed" if row["trials_failed"] else "",
-        f"{int(row['trials_nan'])} trials without a number" if row["trials_nan"] else "",
-    ]
-    return ", ".join(filter(None, [unpaired, *lost, *common_notes(row)]))
 
 
 def seeds(row: Any) -> str:
@@ -165,7 +126,9 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
-def _rows(store: ResultsStore, view: str, wanted: Mapping[str, str | None], every_form: bool) -> pd.DataFrame:
+def rows_of(
+    store: ResultsStore, view: str, wanted: Mapping[str, str | None], every_form: bool
+) -> pd.DataFrame:
     """Rows of `view` with their `form`."""
     form = None if every_form else "present"
     return _selected(store, f"{view}_by_form", {**wanted, "form": form})
@@ -190,7 +153,7 @@ def varying_knobs(table: pd.DataFrame) -> list[str]:
 
     A knob that only some rows have, as those of nested components, is shown if these differ.
     """
-    knobs = [_flat(config) for config in table["config"]]
+    knobs = [flat_config(config) for config in table["config"]]
     values: dict[tuple[str, str], set[str]] = {}
     for method, own in zip(table["method"], knobs, strict=True):
         for name, value in own.items():
@@ -201,7 +164,7 @@ def varying_knobs(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _flat(config: str) -> dict[str, str]:
+def flat_config(config: str) -> dict[str, str]:
     leaves = flattened(json.loads(config))
     return {
         ".".join(path): value if isinstance(value, str) else json.dumps(value)

@@ -1,15 +1,19 @@
-"""Tables and JSON on standard output."""
+"""Answers on standard output: a table for people, or JSON, CSV, Markdown or LaTeX."""
 
+import csv
 import json
 import math
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from analysis.answer import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +38,38 @@ def _missing(value: float | None) -> bool:
     return value is None or math.isnan(value)
 
 
-def print_json(rows: list[dict[str, Any]]) -> None:
+def shown(value: Any) -> str:
+    """A value of a query's row for people."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
+def print_answer(answer: Answer, form: str = "table") -> None:
+    """`form` is table, json, csv, markdown or latex."""
+    prints = {
+        "table": _print_table,
+        "json": _print_json,
+        "csv": _print_csv,
+        "markdown": _print_markdown,
+        "latex": _print_latex,
+    }
+    prints[form](answer)
+
+
+def _print_json(answer: Answer) -> None:
     """A list of row objects; what is not a number is null."""
-    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    print(json.dumps(plain, allow_nan=False))
+    print(json.dumps([_plain_row(row) for row in answer.rows], allow_nan=False))
+
+
+def _print_csv(answer: Answer) -> None:
+    writer = csv.DictWriter(sys.stdout, answer.fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_plain_row(row) for row in answer.rows)
+
+
+def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in row.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -49,24 +81,49 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int) else str(value)
 
 
-def shown(value: Any) -> str:
-    """A value of a query's row for people."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return "" if value is None else str(value)
+def _print_markdown(answer: Answer) -> None:
+    rows = [list(answer.columns), ["---"] * len(answer.columns), *_cells(answer)]
+    for line in (answer.title, ""):
+        print(line)
+    for row in rows:
+        print("| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in row) + " |")
+    for line in answer.below:
+        print(f"\n{line}")
 
 
-def print_table(title: str, columns: dict[str, Any], below: Iterable[str] = ()) -> None:
+def _print_latex(answer: Answer) -> None:
+    """booktabs; title and notes are comments."""
+    import pandas as pd
+
+    table = pd.DataFrame(_cells(answer), columns=[_one_line(name) for name in answer.columns])
+    print(
+        f"% {_one_line(answer.title)}\n% needs \\usepackage{{booktabs}}; other letters than ASCII need lualatex"
+    )
+    latex = table.to_latex(index=False, escape=True, column_format="l" * len(answer.columns))
+    print(re.sub(r"^\[", "{[}", latex, flags=re.M).strip())  # after \\, a bracket would be its argument
+    for line in answer.below:
+        print(f"% {_one_line(line)}")
+
+
+def _cells(answer: Answer) -> list[list[str]]:
+    return [[_one_line(cell) for cell in row] for row in zip(*answer.columns.values(), strict=True)]
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+def _print_table(answer: Answer) -> None:
     """A table of text and the lines below it; in a pipe without colours, and never cut to a width."""
     piped = not sys.stdout.isatty()
     console = Console(width=PIPE_WIDTH, color_system=None) if piped else Console()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
+    for name in answer.columns:
         table.add_column(Text(name))  # no markup, wherever the text comes from
-    for row in zip(*columns.values(), strict=True):
+    for row in zip(*answer.columns.values(), strict=True):
         table.add_row(*(Text(str(value)) for value in row))
-    if title:
-        console.print(Text(title, style="dim"))
+    if answer.title:
+        console.print(Text(answer.title, style="dim"))
     console.print(table if table.row_count else Text("no rows"))
-    for line in below:
+    for line in answer.below:
         console.print(Text(line, style="dim"))

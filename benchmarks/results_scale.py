@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from analysis import tables
+from analysis.effects import effects
 from grid.results.store import ResultsStore, TrialEntry
 
 SIZES = (1_000, 3_000, 10_000)
@@ -92,7 +93,7 @@ QUESTIONS: dict[str, Callable[[ResultsStore], int]] = {
     "leaderboard of the data set": _sql(BEST),
     "score of groups": _sql(GROUPS),
     "reported_vs_measured": _sql(REPORTED),
-    "analysis ablation": lambda store: len(tables.ablation(store, "experiment_0")),
+    "analysis ablation": lambda store: len(effects(store, "experiment_0")),
     "analysis leaderboard --experiment": lambda store: len(
         tables.leaderboard(store, experiment="experiment_0")
     ),
@@ -107,7 +108,15 @@ def fill(store: ResultsStore, trials: int) -> None:
         store.enter(f"experiment_{first // OF_EXPERIMENT}", entries)
         store.enter("whole", [entry for entry in entries if entry.method == "method_0"])
     accuracy = {"split": "test", "selection": "last", "group_name": "all", "metric": "worst_group_accuracy"}
-    place = {"paper": "p", "table_name": "1", "setting": "s", "dataset": "birds", "value": 0.5, "std": None, "n": 1}
+    place = {
+        "paper": "p",
+        "table_name": "1",
+        "setting": "s",
+        "dataset": "birds",
+        "value": 0.5,
+        "std": None,
+        "n": 1,
+    }
     store.record_references(
         [accuracy | place | {"row_name": str(m), "method": f"method_{m}"} for m in range(4)]
     )
@@ -203,7 +212,9 @@ def main() -> None:
                     seconds[question].append(clock() - before)
                 store.close()
                 _empty(url)
-            print(f"  {engine}, CPU seconds at {', '.join(map(str, SIZES))} trials, and growth from first to last")
+            print(
+                f"  {engine}, CPU seconds at {', '.join(map(str, SIZES))} trials, and growth from first to last"
+            )
             for question, times in seconds.items():
                 shown = "  ".join(f"{value:7.3f}" for value in times)
                 print(f"    {question:46s}{shown}   x {times[-1] / max(times[0], 0.001):.1f}")

@@ -1,0 +1,55 @@
+"""The app of `python -m analysis`: what its commands share. Exit status 2: refused, with one line that says
+why."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grid.free_text import presentable
+from grid.stores.home import HomeError, results_url
+
+if TYPE_CHECKING:
+    from grid.results.store import ResultsStore
+
+app = typer.Typer(
+    help="Tables, comparisons and reports from the results store. Never writes to it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Results = Annotated[
+    str | None, typer.Option("--results", help="URL of the results store.", show_default=False)
+]
+EveryForm = Annotated[
+    bool, typer.Option("--all", help="Also trials that only an earlier form of an experiment asked for.")
+]
+Metric = Annotated[str, typer.Option(help="Which number.")]
+Split = Annotated[str, typer.Option(help="train, val or test.")]
+Selection = Annotated[str, typer.Option(help="By which rule the weights were chosen.")]
+
+
+@contextmanager
+def open_store(results: str | None) -> Iterator["ResultsStore"]:
+    from grid.results.store import ResultsStore
+
+    with refusals():
+        store = ResultsStore.open(results_url(results), create=False)
+        yield store
+        store.close()
+
+
+@contextmanager
+def refusals(*kinds: type[Exception]) -> Iterator[None]:
+    """What is refused is one line, and exit status 2."""
+    from grid.results.database import ResultsUnreachable
+
+    refused: tuple[type[Exception], ...] = (HomeError, ResultsUnreachable, LookupError, *kinds)
+    try:
+        yield
+    except refused as error:
+        print(presentable(f"error: {error.args[0]}"), file=sys.stderr)
+        raise typer.Exit(2) from error

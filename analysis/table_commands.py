@@ -1,0 +1,265 @@
+"""Commands that show what is stored: tables, pairs, votes, the page, SQL."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.answer import Answer, answer, in_any_form
+from analysis.app import EveryForm, Metric, Results, Selection, Split, app, open_store, refusals
+from grid.stores.home import home, results_url
+
+
+@app.command()
+@in_any_form
+def leaderboard(
+    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Its configurations only.")] = None,
+    split: Split = "test",
+    selection: Selection = "last",
+    limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
+    every_form: EveryForm = False,
+    results: Results = None,
+) -> Answer:
+    """Configurations by worst-group accuracy, means and 95 % intervals over seeds."""
+    from analysis import tables
+    from analysis.taught import taught
+    from analysis.terminal import with_interval
+
+    with open_store(results) as store:
+        table = tables.leaderboard(
+            store, dataset=dataset, experiment=experiment, split=split, selection=selection,
+            every_form=every_form,
+        ).head(limit)  # fmt: skip
+    accuracies = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy")
+    return answer(
+        f"{split}, selection {selection}",
+        {
+            "dataset": table["dataset"],
+            "method": table["method"],
+            "configuration": table["knobs"],
+            **{
+                name.removesuffix("_accuracy").replace("_", " "): with_interval(
+                    table, name, f"{name}_ci_low", f"{name}_ci_high"
+                )
+                for name in accuracies
+            },
+            "n": [tables.seeds(row) for row in tables.records(table)],
+            "failed images": [
+                "" if row["n_failed"] is None else int(row["n_failed"]) for row in tables.records(table)
+            ],
+            "note": [tables.note(row) for row in tables.records(table)],
+            "id": table["config_id"].str[:8],
+        },
+        table,
+        taught(table["config"]),
+    )
+
+
+@app.command()
+@in_any_form
+def scores(
+    experiment: str,
+    metric: Annotated[list[str], typer.Option(help="Which number; give it again for more columns.")],
+    split: Split = "test",
+    selection: Selection = "last",
+    group: Annotated[str, typer.Option(help="One group, or all.")] = "all",
+    over_images: Annotated[
+        bool,
+        typer.Option(
+            "--over-images", help="Intervals over images, not seeds, where trials kept a score of each."
+        ),
+    ] = False,
+    every_form: EveryForm = False,
+    results: Results = None,
+) -> Answer:
+    """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
+    from analysis import tables
+    from analysis.over_images import over_images as image_scores
+    from analysis.taught import taught
+    from analysis.terminal import with_interval
+
+    with open_store(results) as store:
+        table = tables.scores(
+            store, experiment, metric, split=split, selection=selection, group=group, every_form=every_form
+        )
+        if over_images:
+            table = image_scores(store, experiment, table)
+    key = ["form", "dataset", "method", "config_id"]
+    table = table.assign(shown=with_interval(table, "mean", "ci_low", "ci_high"))
+    wide = table.pivot(index=key, columns="metric", values="shown").reindex(columns=metric).reset_index()
+    fewest = table.sort_values("n", kind="stable").drop_duplicates(key)  # seeds, of the numbers shown
+    rows = fewest.set_index(key, drop=False).loc[list(wide[key].itertuples(index=False))]
+    told = tables.records(rows.reset_index(drop=True))
+    return answer(
+        f"{experiment}: {split}, selection {selection}, group {group}",
+        {
+            "dataset": wide["dataset"],
+            "method": wide["method"],
+            "configuration": rows["knobs"],
+            **{name: wide[name].fillna("") for name in metric},
+            "n": [str(row["n"]) if over_images else tables.seeds(row) for row in told],
+            "note": [tables.note(row) for row in told],
+            "id": wide["config_id"].str[:8],
+        },
+        table,
+        taught(table["config"]),
+    )
+
+
+@app.command()
+@in_any_form
+def compare(
+    experiment: str,
+    a: str,
+    b: str,
+    metric: Metric = "worst_group_accuracy",
+    split: Split = "test",
+    selection: Selection = "last",
+    results: Results = None,
+) -> Answer:
+    """B minus A, paired by seed; A and B are methods or configuration ids."""
+    from analysis import tables
+    from analysis.compare import Wanted
+    from analysis.compare import compare as compare_methods
+    from analysis.terminal import number, with_interval
+
+    with open_store(results) as store:
+        store.experiment_summary(experiment)
+        table = compare_methods(store, Wanted(experiment, metric, split, selection), a, b)
+    return answer(
+        f"{metric} on {split}",
+        {
+            **{name: table[name] for name in ("dataset", "a", "b")},
+            "n": [tables.seeds(row) for row in tables.records(table)],
+            "mean a": table["mean_a"].map(number),
+            "mean b": table["mean_b"].map(number),
+            "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
+            "note": [tables.warning_note(row) for row in tables.records(table)],
+        },
+        table,
+    )
+
+
+@app.command()
+@in_any_form
+def reported(
+    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
+    method: Annotated[str | None, typer.Option(help="One method only.")] = None,
+    results: Results = None,
+) -> Answer:
+    """Published numbers beside ours: a row for each of our configurations of that method, whose knobs must be
+    compared with the setting by eye."""
+    from analysis import tables
+    from analysis.terminal import number, with_interval
+
+    with open_store(results) as store:
+        table = tables.reported(store, dataset=dataset, method=method)
+    return answer(
+        "published numbers and ours",
+        {
+            "dataset": table["dataset"],
+            "published": table["paper"] + ", " + table["table_name"] + ": " + table["row_name"],
+            "setting": table["setting"],
+            "method": table["method"],
+            "metric": table["metric"]
+            + table["group_name"].map(lambda name: "" if name == "all" else f", {name}"),
+            "reported": table["reported"].map(number),
+            "measured": with_interval(table, "measured", "ci_low", "ci_high"),
+            "difference": [number(value, "+") for value in table["difference"]],
+            "n": ["" if row["n"] is None else tables.seeds(row) for row in tables.records(table)],
+            "note": [tables.note({"form": "present", **row}) for row in tables.records(table)],
+            "configuration": table["knobs"],
+        },
+        table,
+    )
+
+
+@app.command()
+@in_any_form
+def agreement(
+    experiment: str,
+    a: str,
+    b: str,
+    metric: Annotated[str, typer.Option(help="Which number of each image.")] = "insertion_auc_eac_official",
+    results: Results = None,
+) -> Answer:
+    """How often two explanation methods choose the same mask, and B minus A, paired by image."""
+    from analysis import tables
+    from analysis.agreement import agreements
+    from analysis.terminal import number, with_interval
+
+    with open_store(results) as store:
+        store.experiment_summary(experiment)
+        table = agreements(store, experiment, a, b, metric)
+    return answer(
+        f"{metric}, intervals over images",
+        {
+            **{name: table[name] for name in ("dataset", "seed", "a", "b", "n")},
+            "same mask": table["agreement"].map(number),
+            "mean a": table["mean_a"].map(number),
+            "mean b": table["mean_b"].map(number),
+            "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
+            "note": [tables.warning_note(row) for row in tables.records(table)],
+        },
+        table,
+    )
+
+
+@app.command()
+@in_any_form
+def preferences(experiment: str, results: Results = None) -> Answer:
+    """Whose explanations people preferred: percentages of votes with 95 % intervals, by rater and of all."""
+    from analysis import tables
+    from analysis.preferences import preferences as shares_of_votes
+
+    with open_store(results) as store:
+        table = shares_of_votes(store, experiment)
+    return answer(
+        f"{experiment}: 95 % Wilson intervals; of all raters by images as clusters, whose votes go together",
+        {
+            **{name: table[name] for name in ("dataset", "a", "b", "rater", "n", "images")},
+            **{
+                name if name == "discord" else f"choice {name.upper()}": [
+                    f"{100 * row[f'{name}_share']:.1f} % "
+                    f"[{100 * row[f'{name}_ci_low']:.1f}, {100 * row[f'{name}_ci_high']:.1f}]"
+                    for row in tables.records(table)
+                ]
+                for name in ("a", "b", "discord")
+            },
+        },
+        table,
+    )
+
+
+@app.command()
+def report(
+    experiment: str,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object with the path.")] = False,
+    results: Results = None,
+) -> None:
+    """One self-contained HTML file; prints its path."""
+    from analysis.report import write_report
+
+    with open_store(results) as store:
+        path = out or home() / "reports" / f"{experiment}.html"
+        write_report(store, experiment, path)
+    print(json.dumps({"report": str(path)}) if as_json else path)
+
+
+@app.command()
+@in_any_form
+def sql(statement: str, results: Results = None) -> Answer:
+    """One query that reads, on tables and views of the results store."""
+    from analysis.sql import RefusedError, query
+    from analysis.terminal import shown
+    from grid.results.database import connect
+
+    with refusals(RefusedError):
+        engine = connect(results_url(results), create=False)  # refuses no store; brings views up to date
+        engine.dispose()
+        rows = query(engine.url.render_as_string(hide_password=False), statement)
+    columns = {name: [shown(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    return Answer("", columns, rows, list(columns))

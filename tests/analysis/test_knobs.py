@@ -1,0 +1,290 @@
+"""Effects, importance, trade-offs and groups against SciPy, statsmodels, closed forms and brute force."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp, ttest_rel
+from sqlalchemy import create_engine, make_url, text
+from statsmodels.stats.multitest import multipletests
+from typer.testing import CliRunner
+
+from analysis.cli import app
+from analysis.effects import effects, holm
+from analysis.groups import groups
+from analysis.importance import importance
+from analysis.pareto import pareto, unbeaten
+from grid.results.store import ResultsStore, TrialEntry
+
+SEEDS = range(5)
+NAMES = ("worst_group_accuracy", "average_accuracy")
+
+
+def fill(store: ResultsStore, trials: list[dict[str, Any]], experiment: str = "e") -> None:
+    """Enters done trials: {config, seed, metrics: {(name, group): value}, method}."""
+    store.enter(experiment, entries := [_entry(trial) for trial in trials])
+    launch = store.begin_launch(experiment, spec="", plan={}, command="")
+    for entry, trial in zip(entries, trials, strict=True):
+        metrics = [
+            {"name": name, "group": group, "split": split, "value": value}
+            for (name, group), value in trial["metrics"].items()
+            for split in ("val", "test")
+        ]
+        report = {
+            "attempt": store.claim(entry.id, launch), "metrics": metrics, "n_failed": 0, "on_failed": "wrong",
+            "seconds": trial.get("seconds", 1.0), "provenance": {},
+        }  # fmt: skip
+        assert store.finish(entry.id, report)
+
+
+def _entry(trial: dict[str, Any]) -> TrialEntry:
+    return TrialEntry(
+        id=json.dumps([trial.get("method", "m"), trial["config"], trial["seed"]]), method=trial.get("method", "m"),
+        method_version=1, dataset="birds", data_fingerprint="f", seed=trial["seed"], config=trial["config"],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> ResultsStore:
+    return ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+
+
+@pytest.fixture
+def crossed(empty: ResultsStore) -> ResultsStore:
+    """Knobs a (0, 1, 2) and b (x, y), crossed, with an effect of a and noise."""
+    random = np.random.default_rng(0)
+    fill(
+        empty,
+        [
+            {
+                "config": {"a": a, "b": b},
+                "seed": seed,
+                "metrics": {(name, "all"): 0.5 + 0.1 * a + 0.03 * random.normal() for name in NAMES},
+            }
+            for a in range(3)
+            for b in "xy"
+            for seed in SEEDS
+        ],
+    )
+    return empty
+
+
+def test_effects_are_those_of_the_view_with_the_p_of_a_paired_t_test(crossed: ResultsStore) -> None:
+    table = effects(crossed, "e")
+    with crossed.reading() as connection:
+        view = pd.read_sql(
+            "SELECT * FROM ablation WHERE metric = 'worst_group_accuracy' AND split = 'test'", connection
+        )
+        scores = pd.read_sql(
+            "SELECT parameter, value, rest, seed, score FROM ablation_cell "
+            "WHERE metric = 'worst_group_accuracy' AND split = 'test'", connection,
+        )  # fmt: skip
+    key = ["parameter", "value"]
+    columns = [*key, "mean", "ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high"]
+    pd.testing.assert_frame_equal(
+        table[columns].sort_values(key, ignore_index=True), view[columns].sort_values(key, ignore_index=True)
+    )
+    assert list(table["parameter"]) == ["a", "a", "a", "b", "b"], "the largest effect stands first"
+    by_seed = scores.groupby([*key, "seed"])["score"].mean()
+    for row in table[table["difference"].notna()].to_dict("records"):
+        one, other = (by_seed[row["parameter"], value] for value in (row["value"], row["reference"]))
+        assert row["p"] == pytest.approx(ttest_rel(one, other).pvalue)
+
+
+@pytest.mark.parametrize("to", ["0", "1", "2"])
+def test_differences_can_be_to_any_value(crossed: ResultsStore, to: str) -> None:
+    table = effects(crossed, "e", to=to)
+    with crossed.reading() as connection:
+        scores = pd.read_sql(
+            "SELECT value, seed, AVG(score) AS score FROM ablation_cell WHERE parameter = 'a' "
+            "AND metric = 'worst_group_accuracy' AND split = 'test' GROUP BY value, seed", connection,
+        )  # fmt: skip
+    wide = scores.pivot(index="seed", columns="value", values="score")
+    for row in table[table["parameter"] == "a"].to_dict("records"):
+        if row["value"] == to:
+            assert np.isnan(row["difference"])
+            continue
+        gains = wide[row["value"]] - wide[to]
+        interval = ttest_1samp(gains, 0).confidence_interval()
+        assert (row["reference"], row["difference"]) == (to, pytest.approx(gains.mean()))
+        assert (row["difference_ci_low"], row["difference_ci_high"]) == pytest.approx(tuple(interval))
+    assert table[table["parameter"] == "b"]["difference"].isna().all(), "b has no such value"
+
+
+def test_a_value_that_no_knob_has_is_refused_with_those_that_there_are(crossed: ResultsStore) -> None:
+    with pytest.raises(LookupError, match=r"no knob has the value '7'.* a: 0, 1, 2; b: x, y"):
+        effects(crossed, "e", to="7")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1) | st.just(float("nan")), min_size=1, max_size=12))
+def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
+    known = [value for value in p if not np.isnan(value)]
+    corrected = holm(pd.Series(p, dtype=float))
+    assert list(corrected.isna()) == [bool(np.isnan(value)) for value in p]
+    if known:
+        assert list(corrected.dropna()) == pytest.approx(list(multipletests(known, method="holm")[1]))
+
+
+def test_holm_keeps_the_rate_of_any_false_discovery() -> None:
+    random = np.random.default_rng(0)
+    draws = ttest_1samp(random.normal(size=(2000, 20, 5)), 0, axis=2).pvalue
+    found = [(holm(pd.Series(family)) < 0.05).any() for family in draws]
+    assert (draws < 0.05).any(axis=1).mean() > 0.5, "uncorrected, most families have one"
+    assert 0.03 < np.mean(found) < 0.065
+
+
+def test_importance_is_the_share_of_the_variance(empty: ResultsStore) -> None:
+    """Crossed and additive: the shares are 4 : 1 : 0."""
+    fill(
+        empty,
+        [
+            {
+                "config": {"strong": a, "weak": b, "idle": c, "fixed": 1, "nested": {"name": n, "size": 3}},
+                "seed": seed,
+                "metrics": {(name, "all"): 0.2 * a + 0.1 * b for name in NAMES},
+            }
+            for a in (0, 1) for b in (0, 1) for c in (0, 1) for n in "uv" for seed in range(2)
+        ],
+    )  # fmt: skip
+    table = importance(empty, "e", "worst_group_accuracy").set_index("parameter")
+    assert list(table.index[:2]) == ["strong", "weak"]
+    assert set(table.index) == {"strong", "weak", "idle", "nested.name"}, (
+        "what does not vary has no importance"
+    )
+    assert table["fanova"].to_dict() == pytest.approx(
+        {"strong": 0.8, "weak": 0.2, "idle": 0, "nested.name": 0}, abs=0.08
+    )
+    assert table["fanova"].sum() == pytest.approx(1)
+    assert table["ped_anova"].idxmax() == "strong"
+    with pytest.raises(LookupError, match="4 configurations"):
+        importance(empty, "e", "worst_group_accuracy", method="other")
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=12))
+def test_unbeaten_by_brute_force(rows: list[list[int]]) -> None:
+    naive = [
+        not any(
+            all(o >= r for o, r in zip(other, row)) and any(o > r for o, r in zip(other, row))
+            for other in rows
+        )
+        for row in rows
+    ]
+    assert list(unbeaten(np.array(rows, dtype=float))) == naive
+
+
+def test_a_configuration_is_beaten_by_one_that_is_better_and_not_slower(empty: ResultsStore) -> None:
+    trials = [("good", 0.9, 0.5, 9.0), ("quick", 0.5, 0.5, 1.0), ("beaten", 0.5, 0.5, 2.0)]
+    fill(
+        empty,
+        [
+            {
+                "config": {"k": name}, "seed": seed, "seconds": seconds,
+                "metrics": {("worst_group_accuracy", "all"): worst, ("average_accuracy", "all"): average},
+            }
+            for name, worst, average, seconds in trials for seed in range(2)
+        ],
+    )  # fmt: skip
+    table = pareto(empty, "e", ["worst_group_accuracy", "average_accuracy"], ["seconds"])
+    assert dict(zip(table["knobs"], table["unbeaten"], strict=True)) == {
+        "k=good": True, "k=quick": True, "k=beaten": False,
+    }  # fmt: skip
+    assert list(table["seconds"]) == [9.0, 1.0, 2.0]
+
+
+def test_groups_are_paired_with_the_baseline_by_seed(empty: ResultsStore) -> None:
+    random = np.random.default_rng(1)
+    scores = {
+        (method, seed): {("group_accuracy", group): random.uniform() for group in ("on land", "on water")}
+        for method in ("standard", "other") for seed in SEEDS
+    }  # fmt: skip
+    fill(
+        empty,
+        [
+            {"method": m, "seed": s, "config": {"k": 1}, "metrics": values}
+            for (m, s), values in scores.items()
+        ],
+    )
+    table = groups(empty, "e")
+    assert len(table) == 4
+    for row in table.to_dict("records"):
+        own, base = (
+            np.array([scores[method, seed]["group_accuracy", row["group_name"]] for seed in SEEDS])
+            for method in (row["method"], "standard")
+        )
+        assert row["mean"] == pytest.approx(own.mean())
+        if row["method"] == "standard":
+            assert row["difference"] is None or np.isnan(row["difference"])
+        else:
+            interval = ttest_1samp(own - base, 0).confidence_interval()
+            assert row["difference"] == pytest.approx((own - base).mean())
+            assert (row["difference_ci_low"], row["difference_ci_high"]) == pytest.approx(tuple(interval))
+    with pytest.raises(LookupError, match="no configuration 'missing'"):
+        groups(empty, "e", baseline="missing")
+
+
+ASKED = [
+    ["ablation", "e"], ["ablation", "e", "--to", "1"], ["importance", "e"], ["pareto", "e"], ["groups", "e"],
+    ["leaderboard", "--experiment", "e"], ["scores", "e", "--metric", "worst_group_accuracy"], ["reported"],
+    ["compare", "e", "m", "other"],
+]  # fmt: skip
+ODD = {
+    "no trial": [],
+    "one seed": [{"config": {"a": a}, "seed": 0, "metrics": {(NAMES[0], "all"): 0.5}} for a in range(5)],
+    "no number": [{"config": {"a": a}, "seed": 0, "metrics": {(n, "all"): float("nan") for n in NAMES}} for a in (0, 1)],
+    "200 knobs": [
+        {"config": {f"knob {k} «é»": (a * k) % 5 for k in range(200)}, "seed": s, "metrics": {(n, "all"): 0.1 * a for n in NAMES}}
+        for a in range(4) for s in (0, 1)
+    ],
+    "odd names": [
+        {"config": {"a & b": a}, "seed": s, "metrics": {("Genauigkeit für | alle", "all"): 0.1 * a}}
+        for a in range(4) for s in (0, 1)
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database of this test alone."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/odd.db"
+    server = make_url(request.getfixturevalue("postgres"))
+    name = f"odd_{uuid4().hex}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_experiments_have_a_clear_answer(case: str, fresh: str) -> None:
+    store = ResultsStore.open(fresh)
+    fill(store, ODD[case])
+    store.close()
+    for command in ASKED:
+        result = CliRunner().invoke(app, [*command, "--results", fresh])
+        assert result.exit_code in (0, 2), (command, result.output, result.exception)
+        if result.exit_code == 2:
+            assert result.output.count("\n") == 1, (command, result.output)
+            assert result.output.startswith("error: ")
+
+
+def test_failed_trials_only_have_a_clear_answer(fresh: str) -> None:
+    store = ResultsStore.open(fresh)
+    entries = [_entry({"config": {"a": a}, "seed": seed}) for a in range(4) for seed in (0, 1)]
+    store.enter("e", entries)
+    for entry in entries:
+        store.fail(entry.id, "RuntimeError: none")
+    store.close()
+    for command in ASKED:
+        result = CliRunner().invoke(app, [*command, "--results", fresh])
+        assert result.exit_code in (0, 2), (command, result.output, result.exception)
+    told = CliRunner().invoke(app, ["leaderboard", "--experiment", "e", "--results", fresh]).output
+    assert "2 of 2 seeds failed" in told
