@@ -1,6 +1,6 @@
-"""The commands of `python -m analysis`, by the files that have them."""
+"""The commands of `python -m analysis`, from the files that have them."""
 
-from analysis import knob_commands, table_commands
-from analysis.app import app
+from analysis.commands import knobs, stored
+from analysis.commands.app import app
 
-__all__ = ["app", "knob_commands", "table_commands"]
+__all__ = ["app", "knobs", "stored"]

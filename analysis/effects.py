@@ -1,4 +1,4 @@
-"""What knobs do to a metric: the view `ablation`, with differences to any value, and p-values for many at once."""
+"""What knobs do to a metric: the view `ablation`, with differences to any value and corrected p-values."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ from grid.results.store import ResultsStore
 SERIES = ["form", "dataset", "data_fingerprint", "method", "method_version", "parameter", "group_name"]
 BySeed = dict[tuple[Any, ...], pd.DataFrame]
 CELLS = """
-SELECT form, dataset, data_fingerprint, method, method_version, parameter, group_name, value, rest, seed, score
+SELECT form, dataset, data_fingerprint, method, method_version, parameter, group_name, value, rest, seed,
+  score
 FROM ablation_cell
 WHERE experiment = :experiment AND metric = :metric AND split = :split AND selection = :selection
   AND score IS NOT NULL
@@ -43,7 +44,7 @@ def effects(
     store.experiment_summary(experiment)
     wanted = {"metric": metric, "split": split, "selection": selection, "experiment": experiment}
     chosen = {"parameter": parameter, "method": method}
-    table = rows_of(store, "ablation", wanted | chosen, every_form)
+    table = rows_of(store, "ablation", {**wanted, **chosen}, every_form)
     cells = read(store, CELLS, **wanted)
     for column, value in chosen.items():
         if value is not None:
@@ -114,7 +115,7 @@ def _mean_and_interval(gains: "pd.Series[float]") -> tuple[float, float, float]:
 
 
 def _p_value(gains: "pd.Series[float]") -> float:
-    """Of a paired t-test; NaN for one seed. Differences that are all the same number say 0, or 1 if it is 0."""
+    """Of a paired t-test; NaN for one seed. Where all gains are one number it is 0, or 1 if that is 0."""
     n = len(gains)
     if n < 2:
         return np.nan

@@ -87,8 +87,7 @@ def effects_of_knobs(table: pd.DataFrame, axes: Axes) -> None:
 
 
 def trade_off(numbers: Sequence[str]) -> Draw:
-    """Draws configurations by the first two of these numbers; those that no other beats are filled, and
-    named by their place in the table."""
+    """Draws configurations by the first two of these numbers; those that no other beats are filled."""
     if len(numbers) < 2:
         raise LookupError(f"a picture needs two numbers, and {', '.join(numbers)} is one")
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from optuna import create_study, logging
 from optuna.distributions import CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
@@ -41,7 +42,7 @@ def importance(
     if method is not None:
         table = table[table["method"] == method]
     found = [
-        pd.DataFrame(_of_knobs(rows)).assign(dataset=dataset, method=name, configurations=len(rows))
+        pd.DataFrame(_of_knobs(rows)).assign(dataset=str(dataset), method=str(name), configurations=len(rows))
         for (dataset, name), rows in table.groupby(["dataset", "method"])
         if len(rows) >= FEWEST
     ]
@@ -69,9 +70,7 @@ def _of_knobs(rows: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
-def _importances(
-    knobs: pd.DataFrame, values: "np.ndarray[tuple[int], np.dtype[np.float64]]"
-) -> dict[str, dict[str, float]]:
+def _importances(knobs: pd.DataFrame, values: NDArray[np.float64]) -> dict[str, dict[str, float]]:
     if np.ptp(values) == 0:
         return {"fanova": {}, "ped_anova": {}}
     logging.set_verbosity(logging.WARNING)

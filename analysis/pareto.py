@@ -2,12 +2,14 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.tables import read, scores
 from grid.results.store import ResultsStore
 
 SECONDS = """
-SELECT t.dataset, t.config_id, AVG(t.seconds) AS seconds FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
+SELECT t.dataset, t.config_id, AVG(t.seconds) AS seconds
+FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
 WHERE e.experiment = :experiment AND t.status = 'done' GROUP BY t.dataset, t.config_id
 """
 KEY = ["dataset", "method", "config_id", "knobs"]
@@ -22,10 +24,11 @@ def pareto(
     split: str = "test",
     selection: str = "last",
 ) -> pd.DataFrame:
-    """A row for each configuration that has all of the numbers, with their means over seeds: the more of `most`
-    and the less of `least`, the better. `unbeaten` says that no other configuration on the data set is as good
-    in every number and better in one. `seconds`, a trial's own time, is a number of every configuration.
-    `n` is the smallest number of seeds.
+    """A row for each configuration that has all of the numbers, with their means over seeds.
+
+    The more of `most` and the less of `least`, the better. `unbeaten` says that no other configuration on the
+    data set is as good in every number and better in one. `seconds`, a trial's own time, is a number of
+    every configuration. `n` is the smallest number of seeds.
 
     Means are compared as they are: which of two near ones is larger may be chance.
 
@@ -48,11 +51,9 @@ def pareto(
     return wide.sort_values(order, ascending=[True, False, not most], ignore_index=True)[columns]
 
 
-def unbeaten(
-    numbers: "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def unbeaten(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Of rows of numbers, the more the better: whether no other row is as good in all and better in one."""
     as_good = (numbers[:, None] >= numbers[None]).all(axis=2)  # row i against row j
     better = (numbers[:, None] > numbers[None]).any(axis=2)
-    beaten: np.ndarray[tuple[int], np.dtype[np.bool_]] = (as_good & better).any(axis=0)
+    beaten: NDArray[np.bool_] = np.any(as_good & better, axis=0)
     return ~beaten

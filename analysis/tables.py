@@ -6,10 +6,12 @@ from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import text
+from sqlalchemy import String, bindparam, text
 
 from grid.results.entry import flattened
 from grid.results.store import ResultsStore
+
+Wanted = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
 
 
 def leaderboard(
@@ -27,11 +29,9 @@ def leaderboard(
     configurations that only an earlier form of an experiment asked for. Raises LookupError for an experiment
     that is not in the store.
     """
-    wanted = {"dataset": dataset, "split": split, "selection": selection}
+    asked = None if experiment is None else _configurations(store, experiment, every_form)
+    wanted: Wanted = {"dataset": dataset, "split": split, "selection": selection, "config_id": asked}
     table = rows_of(store, "leaderboard", wanted, every_form)
-    if experiment is not None:
-        store.experiment_summary(experiment)
-        table = table[table["config_id"].isin(_configurations(store, experiment, every_form))]
     table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
     return table.assign(knobs=varying_knobs(table))
 
@@ -49,15 +49,14 @@ def scores(
     """Any metrics of an experiment's configurations: rows of the view `score`, a column `metric` and its
     statistics, and `knobs` as in `leaderboard`. every_form and LookupError as there,
     and for a metric that no trial of the experiment has."""
-    store.experiment_summary(experiment)
-    wanted = {"split": split, "selection": selection, "group_name": group}
-    table = rows_of(store, "score", wanted, every_form)
-    table = table[table["config_id"].isin(_configurations(store, experiment, every_form))]
+    asked = _configurations(store, experiment, every_form)
+    wanted: Wanted = {"split": split, "selection": selection, "group_name": group, "config_id": asked}
+    table = rows_of(store, "score", {**wanted, "metric": list(metrics)}, every_form)
     absent = [name for name in metrics if not (table["metric"] == name).any()]
     if absent:
-        near = get_close_matches(absent[0], sorted(set(table["metric"])), n=4, cutoff=0.3)
+        there = set(rows_of(store, "score", wanted, every_form)["metric"])
+        near = get_close_matches(absent[0], sorted(there), n=4, cutoff=0.3)
         raise LookupError(f"{experiment} has no {absent[0]} ({split}, {selection}, {group}); closest: {near}")
-    table = table[table["metric"].isin(metrics)].reset_index(drop=True)
     return table.assign(knobs=varying_knobs(table))
 
 
@@ -115,9 +114,14 @@ def on_failed_note(row: Any) -> str:
 
 
 def read(store: ResultsStore, query: str, **values: Any) -> pd.DataFrame:
-    """The rows of a query with `:name` parameters."""
+    """The rows of a query with `:name` parameters; a list is the right side of an IN."""
+    several = [
+        bindparam(name, expanding=True, type_=String())
+        for name, value in values.items()
+        if isinstance(value, list)
+    ]
     with store.reading() as connection:
-        return pd.read_sql(text(query), connection, params=values)
+        return pd.read_sql(text(query).bindparams(*several), connection, params=values)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -126,21 +130,21 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
-def rows_of(
-    store: ResultsStore, view: str, wanted: Mapping[str, str | None], every_form: bool
-) -> pd.DataFrame:
-    """Rows of `view` with their `form`."""
+def rows_of(store: ResultsStore, view: str, wanted: Wanted, every_form: bool) -> pd.DataFrame:
+    """Rows of `view` with their `form`, where each column that is given is the text, or one of the texts."""
     form = None if every_form else "present"
     return _selected(store, f"{view}_by_form", {**wanted, "form": form})
 
 
-def _selected(store: ResultsStore, view: str, wanted: Mapping[str, str | None]) -> pd.DataFrame:
+def _selected(store: ResultsStore, view: str, wanted: Wanted) -> pd.DataFrame:
     given = {name: value for name, value in wanted.items() if value is not None}
-    condition = " AND ".join(f"{name} = :{name}" for name in given) or "1 = 1"
+    terms = [f"{name} {'IN' if isinstance(value, list) else '='} :{name}" for name, value in given.items()]
+    condition = " AND ".join(terms) or "1 = 1"
     return read(store, f"SELECT * FROM {view} WHERE {condition}", **given)
 
 
 def _configurations(store: ResultsStore, experiment: str, every_form: bool) -> list[str]:
+    store.experiment_summary(experiment)  # refuses one that is not there
     query = (
         "SELECT DISTINCT config_id FROM trial JOIN asked_trial ON trial_id = id "
         "WHERE experiment = :experiment" + ("" if every_form else " AND form = 'present'")

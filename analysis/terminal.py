@@ -96,9 +96,8 @@ def _print_latex(answer: Answer) -> None:
     import pandas as pd
 
     table = pd.DataFrame(_cells(answer), columns=[_one_line(name) for name in answer.columns])
-    print(
-        f"% {_one_line(answer.title)}\n% needs \\usepackage{{booktabs}}; other letters than ASCII need lualatex"
-    )
+    print(f"% {_one_line(answer.title)}")
+    print("% needs \\usepackage{booktabs}; other letters than ASCII may need lualatex")
     latex = table.to_latex(index=False, escape=True, column_format="l" * len(answer.columns))
     print(re.sub(r"^\[", "{[}", latex, flags=re.M).strip())  # after \\, a bracket would be its argument
     for line in answer.below:

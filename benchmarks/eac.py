@@ -5,8 +5,8 @@ same masks, coalitions, surrogate's start and batches, in turn, in one process w
 large temporaries; medians of REPEATS rounds. Forwards of both sides and the official surrogate and values are
 timed on a part of the coalitions, epochs and masks, and scaled. The official steps run in large batches, as
 they are; beside them their forwards in batches of our size, and ours without the making of pictures.
-Then each estimator's error against exact enumeration (`eac_estimators`), and how many forwards the classifier
-needs at equal error (`eac_forwards`).
+Then each estimator's error against exact enumeration (`explanations.estimators`), and how many forwards
+the classifier needs at equal error (`explanations.forwards`).
 `python -m benchmarks.eac [FOLDER]`: about twenty-five minutes; with a folder, plots go there.
 """
 
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import eac_estimators, eac_forwards
-from benchmarks.eac_timing import interleaved
+from benchmarks.explanations import estimators
+from benchmarks.explanations import forwards as forwards_needed
+from benchmarks.explanations.timing import interleaved
 from benchmarks.sparse_layer import ENVIRONMENT
 
 COALITIONS, EPOCHS, SAMPLES = 2500, 50, 50_000
@@ -77,9 +78,9 @@ def measure(folder: str = "") -> None:
         flush=True,
     )
     place = Path(folder) if folder else None
-    eac_estimators.measure(game, place)
+    estimators.measure(game, place)
     per_forward = forward[1] / COALITIONS
-    for name, (enough, beside) in eac_forwards.measure(place, per_forward).items():
+    for name, (enough, beside) in forwards_needed.measure(place, per_forward).items():
         asked = f"  {name}, at the error of EAC's way with {COALITIONS} forwards, the Gaussian process"
         if np.isinf(enough):
             print(f"{asked} needs more")

@@ -25,7 +25,8 @@ METRICS_OF_GROUPS = 23  # of the 100 final numbers, those that are given for eac
 FINAL = """
 WITH RECURSIVE number (k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM number WHERE k < 91), kind AS (
   SELECT 'group_metric_' || (k / 4) AS name, 'test' AS split, 'group_' || (k % 4) AS group_name, k FROM number
-  UNION ALL SELECT 'worst_group_accuracy', 'test', 'all', 92 UNION ALL SELECT 'worst_group_accuracy', 'val', 'all', 93
+  UNION ALL SELECT 'worst_group_accuracy', 'test', 'all', 92
+  UNION ALL SELECT 'worst_group_accuracy', 'val', 'all', 93
   UNION ALL SELECT 'average_accuracy', 'test', 'all', 94 UNION ALL SELECT 'average_accuracy', 'val', 'all', 95
   UNION ALL SELECT 'adjusted_average_accuracy', 'test', 'all', 96
   UNION ALL SELECT 'adjusted_average_accuracy', 'val', 'all', 97
@@ -71,7 +72,8 @@ WHERE dataset = 'birds' AND metric = 'group_metric_3' AND split = 'test' AND sel
 ORDER BY method, config_id, mean
 """
 REPORTED = """
-SELECT paper, table_name, row_name, setting, method, metric, reported, measured, ci_low, ci_high, difference, n
+SELECT paper, table_name, row_name, setting, method, metric, reported, measured, ci_low, ci_high, difference,
+  n
 FROM reported_vs_measured
 WHERE dataset = 'birds'
 ORDER BY paper, table_name, row_name, metric
@@ -212,9 +214,7 @@ def main() -> None:
                     seconds[question].append(clock() - before)
                 store.close()
                 _empty(url)
-            print(
-                f"  {engine}, CPU seconds at {', '.join(map(str, SIZES))} trials, and growth from first to last"
-            )
+            print(f"  {engine}, CPU seconds at {', '.join(map(str, SIZES))} trials, and the growth")
             for question, times in seconds.items():
                 shown = "  ".join(f"{value:7.3f}" for value in times)
                 print(f"    {question:46s}{shown}   x {times[-1] / max(times[0], 0.001):.1f}")

@@ -171,7 +171,8 @@ def test_importance_is_the_share_of_the_variance(empty: ResultsStore) -> None:
 def test_unbeaten_by_brute_force(rows: list[list[int]]) -> None:
     naive = [
         not any(
-            all(o >= r for o, r in zip(other, row)) and any(o > r for o, r in zip(other, row))
+            all(o >= r for o, r in zip(other, row, strict=True))
+            and any(o > r for o, r in zip(other, row, strict=True))
             for other in rows
         )
         for row in rows

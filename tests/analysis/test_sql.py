@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from analysis.cli import sql
+from analysis.cli import app
 from analysis.sql import RefusedError, query
 from grid.results.store import ResultsStore
 
@@ -84,7 +85,7 @@ def test_columns_of_one_name_all_survive(url: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[red]bold[/red]", "[/]", "[link=x]", ":bird:", "a\\[b]", "ä → 鳥"])
-def test_text_prints_as_it_is(url: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    sql(f"SELECT '{text}' AS \"{text}\"", results=url)
-    header, row = capsys.readouterr().out.splitlines()
+def test_text_prints_as_it_is(url: str, text: str) -> None:
+    result = CliRunner().invoke(app, ["sql", f"SELECT '{text}' AS \"{text}\"", "--results", url])
+    header, row = result.stdout.splitlines()
     assert [header.strip(), row.strip()] == [text, text]

@@ -1,10 +1,12 @@
 """The app of `python -m analysis`: what its commands share. Exit status 2: refused, with one line that says
 why."""
 
+import functools
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +14,15 @@ from grid.free_text import presentable
 from grid.stores.home import HomeError, results_url
 
 if TYPE_CHECKING:
+    from analysis.answer import Answer
     from grid.results.store import ResultsStore
+
+FORMS = {
+    "json": "Print JSON: a list of row objects.",
+    "csv": "Print CSV, with every column and digit.",
+    "markdown": "Print a Markdown table.",
+    "latex": "Print a LaTeX table (booktabs).",
+}
 
 app = typer.Typer(
     help="Tables, comparisons and reports from the results store. Never writes to it.",
@@ -53,3 +63,31 @@ def refusals(*kinds: type[Exception]) -> Iterator[None]:
     except refused as error:
         print(presentable(f"error: {error.args[0]}"), file=sys.stderr)
         raise typer.Exit(2) from error
+
+
+def in_any_form(command: "Callable[..., Answer]") -> Callable[..., None]:
+    """The command with an option for each form; it prints what the command answers."""
+
+    @functools.wraps(command)
+    def printing(**arguments: Any) -> None:
+        from analysis.terminal import print_answer
+
+        forms = [name for name in FORMS if arguments.pop(f"as_{name}")]
+        if len(forms) > 1:
+            raise typer.BadParameter(f"one form at a time, not {' and '.join(f'--{name}' for name in forms)}")
+        print_answer(command(**arguments), *forms)
+
+    added = [
+        inspect.Parameter(
+            f"as_{name}",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False,
+            annotation=Annotated[bool, typer.Option(f"--{name}", help=text)],
+        )
+        for name, text in FORMS.items()
+    ]
+    signature = inspect.signature(command)
+    parameters = [*signature.parameters.values(), *added]
+    printing.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+    printing.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return printing

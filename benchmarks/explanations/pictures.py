@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.eac_timing import timed
+from benchmarks.explanations.timing import timed
 from components.studies.explanations import shapley
 from components.studies.explanations.shapley import Floats, Game
 from components.studies.explanations.surrogate import Surrogate
@@ -71,11 +71,11 @@ def squeezenet(data: Path) -> Iterator[Picture]:
 
 def resnet20(data: Path, rows: int, columns: int) -> Iterator[Picture]:
     """A last layer as EAC's paper has it, and its training. The masks are so many rectangles."""
-    from benchmarks import eac_resnet20
+    from benchmarks.explanations import resnet20
     from components.studies.explanations.batch_norm_folding import folded
     from components.studies.explanations.surrogate_network import Head
 
-    network = eac_resnet20.resnet20(data / "weights" / "resnet20_cifar10.safetensors")
+    network = resnet20.resnet20(data / "weights" / "resnet20_cifar10.safetensors")
     with tarfile.open(data / "cifar10-mini.tar") as file:
         image = _read(file, CIFAR)
     pixel = np.arange(CIFAR_SIDE)

@@ -6,8 +6,18 @@ from typing import Annotated
 
 import typer
 
-from analysis.answer import Answer, answer, in_any_form
-from analysis.app import EveryForm, Metric, Results, Selection, Split, app, open_store, refusals
+from analysis.answer import Answer, answer
+from analysis.commands.app import (
+    EveryForm,
+    Metric,
+    Results,
+    Selection,
+    Split,
+    app,
+    in_any_form,
+    open_store,
+    refusals,
+)
 from grid.stores.home import home, results_url
 
 

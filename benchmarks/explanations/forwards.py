@@ -1,9 +1,9 @@
 """EAC: how near the values of masks come to those of the classifier itself, by the number of its forwards.
 
-Each way draws its coalitions from the tables of `eac_pictures`: SqueezeNet on photographs of ImageNet,
-ResNet-20 on one of CIFAR-10, all real.
-`python -m benchmarks.eac_forwards [FOLDER]`: about twenty minutes, most for the million forwards of 20 masks;
-with a folder, plots go there. The data are in CONCEPTGRID_TEST_DATA; where that is not set, nothing is
+Each way draws its coalitions from the tables of `explanations.pictures`: SqueezeNet on photographs of
+ImageNet, ResNet-20 on one of CIFAR-10, all real.
+`python -m benchmarks.explanations.forwards [FOLDER]`: about twenty minutes, most for the million forwards
+of 20 masks; with a folder, plots go there. The data are in CONCEPTGRID_TEST_DATA; where that is not set, nothing is
 measured.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import eac_plot
-from benchmarks.eac_pictures import Picture, resnet20, squeezenet
-from benchmarks.eac_timing import timed
+from benchmarks.explanations import plot
+from benchmarks.explanations.pictures import Picture, resnet20, squeezenet
+from benchmarks.explanations.timing import timed
 from components.studies.explanations import shapley
 from components.studies.explanations.shapley import SIZES, Draw, Floats, Sizes, Value
 
@@ -171,7 +171,7 @@ def measure(folder: Path | None = None, forward: float = 0.04) -> dict[str, tupl
                 stem = f"{name.lower().replace('-', '')}_{pictures[0].n}_{value}"
                 file = folder / f"eac_forwards_{stem}.png"
                 title = f"{value.capitalize()} values of {pictures[0].n} masks, {name}"
-                eac_plot.save(lines, title, cost, "relative error to exact enumeration", file)
+                plot.save(lines, title, cost, "relative error to exact enumeration", file)
     return found
 
 

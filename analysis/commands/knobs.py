@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from analysis.answer import Answer, answer, in_any_form
-from analysis.app import EveryForm, Metric, Results, Selection, Split, app, open_store
-
+from analysis.answer import Answer, answer
+from analysis.commands.app import EveryForm, Metric, Results, Selection, Split, app, in_any_form, open_store
 
 Plot = Annotated[Path | None, typer.Option(help="Also a picture: a file such as effects.svg or effects.png.")]
 Method = Annotated[str | None, typer.Option(help="One method only.")]
@@ -93,8 +92,8 @@ def importance(
         },
         table,
         (
-            "shares are of the values that were tried, over configurations with means over seeds; a knob that "
-            "only varies together with another shares its importance by chance",
+            "shares of the variance among the values that were tried, over configurations (means over seeds);"
+            " between knobs that vary together they are split by chance",
         ),
     )
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import eac_plot
-from benchmarks.eac_timing import timed
+from benchmarks.explanations import plot
+from benchmarks.explanations.timing import timed
 from components.studies.explanations import shapley
 
 PLAYERS = 20  # of exact enumeration
@@ -27,7 +27,7 @@ def measure(game: Any, folder: Path | None) -> None:
     for value in ("banzhaf", "shapley"):
         seconds, truth = timed(lambda v=value: shapley.exact(game, PLAYERS, v))  # type: ignore[misc]
         print(f"  {value} of {PLAYERS} masks, exact {seconds:.1f} s, largest {np.abs(truth).max():.3f}")
-        curves: dict[str, list[eac_plot.Point]] = {}
+        curves: dict[str, list[plot.Point]] = {}
         for name, samples, estimate in ways(game, value):
             errors, cost = [], 0.0
             for seed in range(SEEDS):
@@ -44,7 +44,7 @@ def measure(game: Any, folder: Path | None) -> None:
         if folder is not None:
             title = f"{value.capitalize()} values of {PLAYERS} masks under a surrogate"
             file = folder / f"eac_estimators_{value}.png"
-            eac_plot.save(curves, title, "CPU seconds of one thread", "rmse to exact enumeration", file)
+            plot.save(curves, title, "CPU seconds of one thread", "rmse to exact enumeration", file)
 
 
 def ways(game: Any, value: Any) -> Iterator[tuple[str, int, Estimate]]:

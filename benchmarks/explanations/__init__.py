@@ -1,0 +1,1 @@
+"""Parts of the benchmark eac: estimators, forwards, pictures, and what times and plots them."""
