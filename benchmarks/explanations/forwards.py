@@ -3,8 +3,8 @@
 Each way draws its coalitions from the tables of `explanations.pictures`: SqueezeNet on photographs of
 ImageNet, ResNet-20 on one of CIFAR-10, all real.
 `python -m benchmarks.explanations.forwards [FOLDER]`: about twenty minutes, most for the million forwards
-of 20 masks; with a folder, plots go there. The data are in CONCEPTGRID_TEST_DATA; where that is not set, nothing is
-measured.
+of 20 masks; with a folder, plots go there. The data are in CONCEPTGRID_TEST_DATA; where that is not set,
+nothing is measured.
 """
 
 import os
