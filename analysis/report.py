@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis import figures, tables
 from analysis.effects import effect_note, effects
 from analysis.taught import taught
+from analysis.verdict import verdict
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
 from grid.stores.evidence import BrokenEvidence, LeftEvidence
@@ -102,6 +103,7 @@ def _dataset(
     rows = tables.records(shown)
     return {
         "name": dataset,
+        "verdict": verdict(store, experiment, dataset, leaders),
         "note": note,
         "leaders": [{**row, "note": tables.note(row), "seeds": tables.seeds(row)} for row in rows],
         "more_leaders": len(leaders) - len(rows),

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from grid.results.schema import (
     Base,
@@ -117,6 +117,19 @@ def _without_number(connection: Connection, experiment: str) -> dict[str, list[s
     for trial_id, name, split, selection in connection.execute(query):
         found.setdefault(trial_id, []).append(f"{name} ({split}, {selection})")
     return found
+
+
+def varying_knobs(connection: Connection, experiment: str, method: str, dataset: str) -> set[str]:
+    """Knobs that have several values among the trials of a method that an experiment asks for now."""
+    query = (
+        select(TrialParam.name)
+        .join(Trial, Trial.id == TrialParam.trial_id)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(ExperimentTrial.experiment == experiment, Trial.method == method, Trial.dataset == dataset)
+        .group_by(TrialParam.name)
+        .having(func.min(TrialParam.value) < func.max(TrialParam.value))
+    )
+    return set(connection.scalars(query))
 
 
 def done_trials(connection: Connection, experiment: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import ColumnElement, or_, select, union, update
 
 from grid.free_text import redacted
-from grid.results.reads import rows
+from grid.results.reads import rows, varying_knobs
 from grid.results.schema import EarlierTrial, Experiment, ExperimentTrial, Launch, Trial
 from grid.results.store import ResultsStore
 from grid.tracking.keys import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, escaped, key, metric_key, shortened
@@ -37,6 +37,7 @@ RUN_STATUS = {
     "interrupted": "KILLED",
 }
 CREATING = "creating"  # in `mlflow_status`: a run may exist whose id SQL does not know yet
+DIGEST_LENGTH = 36  # of a data set, at most
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits of one log_batch
 GIVE_UP_AFTER = 3  # failures in a row: the server is away, and each try costs its timeout
 Job = Callable[[], object]
@@ -119,8 +120,7 @@ class Mirror:
                 "warning": trial["warning"] or "",
                 **{name: str(trial[name]) for name in ("method", "dataset", "seed", "config_id")},
             }
-            name = f"{trial['method']} {trial['dataset']} seed {trial['seed']} {trial_id[:8]}"
-            run_id = self._run_of(Trial, trial, f"tags.trial = '{trial_id}'", name, tags)
+            run_id = self._run_of(Trial, trial, f"tags.trial = '{trial_id}'", self._name(trial), tags)
             self._log(run_id, trial, tags)
             for name in ("pictures", "files"):
                 folder = _local_folder(trial["artifacts_uri"]) / name
@@ -243,8 +243,22 @@ class Mirror:
         found: Sequence[Any] = self._client.search_runs([self._connect().experiment_id], query)
         return found
 
+    def _name(self, trial: Mapping[str, Any]) -> str:
+        """What varies comes first, as a column shows little of a name: `bag_size=6 seed 3 seg_mil_cbm …`."""
+        with self._store.reading() as connection:
+            names = varying_knobs(connection, self._experiment, trial["method"], trial["dataset"])
+        varying = [f"{row['name']}={row['value']}" for row in trial["params"] if row["name"] in names]
+        rest = [trial["method"], trial["dataset"], trial["id"][:8]]
+        return " ".join([*(varying or rest[:1]), f"seed {trial['seed']}", *(rest if varying else rest[1:])])
+
     def _log(self, run_id: str, trial: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+
+        card = f"datasets/{trial['dataset']}/card.yaml"
+        digest = trial["data_fingerprint"][:DIGEST_LENGTH]
+        dataset = Dataset(trial["dataset"], digest, "local", f'{{"uri": "{card}"}}')
+        used = DatasetInput(dataset, [InputTag("mlflow.data.context", "training and evaluation")])
+        self._client.log_inputs(run_id, [used])
 
         params = [Param(key(row["name"]), shortened(row["value"], PARAM_LENGTH)) for row in trial["params"]]
         for start in range(0, len(params), PARAMS_AT_ONCE):
@@ -298,6 +312,9 @@ class Mirror:
             "status": row["status"],
             "git_commit": row["git_commit"] or "",
             "results": self._store.url,
+            "mlflow.source.name": "python -m grid",
+            "mlflow.source.type": "LOCAL",
+            **({"mlflow.source.git.commit": row["git_commit"]} if row["git_commit"] else {}),
         }
 
 

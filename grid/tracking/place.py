@@ -18,6 +18,7 @@ from grid.tracking.keys import NAME_LENGTH, shortened
 
 log = logging.getLogger(__name__)
 
+KIND = "mlflow.experimentKind"
 PRESENT = "SELECT experiment_id, creation_time FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
 
 
@@ -102,6 +103,8 @@ def _open(tracking_uri: str, experiment: str) -> Place:
     elif found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
         log.warning("MLflow: experiment %s was deleted there: brought back, as it is in SQL", experiment)
+    if KIND not in found.tags:  # else the page guesses, and opens the view of language models' traces
+        client.set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
     identity = _identity(tracking_uri, found.experiment_id, found.creation_time)
     return Place(client, str(found.experiment_id), identity)
 

@@ -48,7 +48,7 @@ def test_the_report_of_a_small_store(store: ResultsStore, tmp_path: Path) -> Non
     source = path.read_text()
     page = Page(source)
     said = " ".join(page.texts)
-    assert page.tables == ["stages", "leaderboard", "ablations"]
+    assert page.tables == ["leaderboard", "ablations", "stages"], "answers come first"
     assert {address.partition(";")[0] for address in page.addresses} == (
         {"data:image/svg+xml", "data:image/png"}
     )
@@ -65,6 +65,47 @@ def test_the_report_of_a_small_store(store: ResultsStore, tmp_path: Path) -> Non
         "image 7: a crest",
     ):
         assert expected in said
+
+
+def test_the_report_begins_with_what_the_numbers_say(store: ResultsStore, tmp_path: Path) -> None:
+    write_report(store, "small", tmp_path / "small.html")
+    said = " ".join(Page((tmp_path / "small.html").read_text()).texts)
+    told = (
+        "Best on validation by worst group accuracy: salf_cbm (k_top=10). On the test split it has 0.720, "
+        "+0.300 [+0.300, +0.300] to standard (0.420), paired over 3 seeds."
+    )
+    assert told in said
+    assert said.index(told) < said.index("What was run")
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ({"standard": [0.5, 0.6], "m": [0.5, 0.7]}, "The interval holds zero: no difference is shown."),
+        ({"standard": [0.5], "m": [0.7]}, "one seed does not say how sure this is."),
+        ({"standard": [0.9, 0.8], "m": [0.5, 0.7]}, "and is the baseline itself."),
+        ({"m": [0.5, 0.7]}, "there is no standard to compare it with."),
+    ],
+)
+def test_what_the_numbers_do_not_say_is_said(
+    scores: dict[str, list[float]], told: str, tmp_path: Path
+) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    launch = store.begin_launch("e", spec="", plan={}, command="")
+    for method, values in scores.items():
+        for seed, value in enumerate(values):
+            trial = TrialEntry(
+                id=f"{method}{seed}", method=method, method_version=1, dataset="d", data_fingerprint="f",
+                seed=seed, config={"k": method},
+            )  # fmt: skip
+            store.enter("e", [trial])
+            metrics = [
+                {"name": "worst_group_accuracy", "value": value, "split": split} for split in ("val", "test")
+            ]
+            done = {"attempt": store.claim(trial.id, launch), "metrics": metrics, "n_failed": 0}
+            store.finish(trial.id, {**done, "on_failed": "wrong", "seconds": 1.0, "provenance": {}})
+    write_report(store, "e", tmp_path / "e.html")
+    assert told in " ".join(Page((tmp_path / "e.html").read_text()).texts)
 
 
 def test_an_experiment_without_results_has_a_report_too(tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 """The mirror: idempotent, equal to SQL, healed after crashes, whole in whatever MLflow it is given; against a
 real MLflow on SQLite."""
 
-import itertools
 import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,42 +29,12 @@ mirror.submit_heal()
 mirror.close()
 assert not needs_mirror(store, name, uri)
 """
-_names = (f"experiment {number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One MLflow database for all tests of this file: making its schema takes seconds. Beside it lies `blank.db`,
-    one that was just made."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
-    shutil.copyfile(folder / "mlflow.db", folder / "blank.db")
-    return f"sqlite:///{folder}/mlflow.db"
 
 
 def blank(uri: str, path: Path) -> str:
     """A new MLflow database at this path."""
     shutil.copyfile(Path(uri.removeprefix("sqlite:///")).with_name("blank.db"), path)
     return f"sqlite:///{path}"
-
-
-@pytest.fixture
-def name() -> str:
-    return next(_names)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ResultsStore]:
-    opened = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def mirror(uri: str, store: ResultsStore, name: str) -> Iterator[Mirror]:
-    opened = Mirror(uri, store, name)
-    yield opened
-    opened.close()
 
 
 def start(store: ResultsStore, name: str, number: int = 0) -> tuple[str, int]:
