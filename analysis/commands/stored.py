@@ -260,6 +260,22 @@ def report(
 
 
 @app.command()
+def export(
+    experiment: str,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object with the paths.")] = False,
+    results: Results = None,
+) -> None:
+    """An experiment as Parquet and CSV (trials, knobs, numbers, stages), with a dictionary of the columns."""
+    from analysis.export import export as write
+
+    with open_store(results) as store:
+        written = write(store, experiment, out or home() / "exports" / experiment)
+    paths = [str(path) for path in written]
+    print(json.dumps({"files": paths}) if as_json else "\n".join(paths))
+
+
+@app.command()
 @in_any_form
 def sql(statement: str, results: Results = None) -> Answer:
     """One query that reads, on tables and views of the results store."""

@@ -1,0 +1,127 @@
+"""An experiment as files: Parquet and CSV, with a dictionary of what each column means."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.tables import read
+from grid.results.store import ResultsStore
+
+
+@dataclass(frozen=True)
+class Table:
+    """`grain` says what a row is; `columns` maps each column to its unit or type and its meaning."""
+
+    grain: str
+    query: str
+    columns: dict[str, tuple[str, str]]
+
+
+TRIAL = ("hash", "the trial, a row of trials")
+TABLES = {
+    "trials": Table(
+        "one trial that the experiment's present spec asks for",
+        """SELECT t.id AS trial, t.dataset, t.data_fingerprint, t.method, t.method_version, t.config_id, t.config, t.seed,
+          t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.started_at, t.finished_at, t.git_commit,
+          t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri
+        FROM experiment_trial e JOIN trial t ON t.id = e.trial_id
+        WHERE e.experiment = :experiment ORDER BY t.dataset, t.method, t.config_id, t.seed, t.id""",
+        {
+            "trial": ("hash", "of all that can change its numbers"),
+            "dataset": ("name", "of the card"),
+            "data_fingerprint": ("hash", "of images and labels"),
+            "method": ("name", "of the method"),
+            "method_version": ("count", "version of the method's code"),
+            "config_id": ("hash", "of the configuration, shared by its seeds"),
+            "config": ("JSON", "the full configuration"),
+            "seed": ("number", "the seed"),
+            "status": ("word", "pending, running, done, failed or interrupted"),
+            "error": ("text", "last lines of a failed trial's error"),
+            "warning": ("text", "what a reader of its numbers must know"),
+            "n_failed": ("images", "of the test split that could not be scored"),
+            "on_failed": ("word", "how those count: wrong, or drop"),
+            "seconds": ("seconds", "of the trial itself, without its stages"),
+            "started_at": ("UTC, ISO 8601", "when it started"),
+            "finished_at": ("UTC, ISO 8601", "when it ended"),
+            "git_commit": ("hash", "of the code that ran it"),
+            "git_dirty": ("flag", "whether files differed from the commit"),
+            "versions": ("JSON", "packages"),
+            "host": ("name", "of the machine"),
+            "device": ("name", "of the processor or GPU"),
+            "artifacts_uri": ("URI", "of its pictures, predictions and weights"),
+        },
+    ),
+    "knobs": Table(
+        "one knob of one trial",
+        """SELECT p.trial_id AS trial, p.name, p.value, p.number
+        FROM experiment_trial e JOIN trial_param p ON p.trial_id = e.trial_id
+        WHERE e.experiment = :experiment ORDER BY p.trial_id, p.name""",
+        {
+            "trial": TRIAL,
+            "name": ("name", "of the knob, with dots where it is nested"),
+            "value": ("text", "its value as shown"),
+            "number": ("of the knob", "its value where it is a number"),
+        },
+    ),
+    "numbers": Table(
+        "one number of one trial",
+        """SELECT m.trial_id AS trial, m.name AS metric, m.split, m.group_name, m.selection, m.step, m.value, m.status
+        FROM experiment_trial e JOIN metric m ON m.trial_id = e.trial_id
+        WHERE e.experiment = :experiment ORDER BY m.trial_id, m.id""",
+        {
+            "trial": TRIAL,
+            "metric": ("name", "of the number"),
+            "split": ("word", "train, val or test: the images that it was computed on"),
+            "group_name": ("name", "one group of the data set, or all"),
+            "selection": ("word", "the rule by which the weights were chosen"),
+            "step": ("epochs", "of a training curve; empty for a result"),
+            "value": ("of the metric", "accuracies, areas and overlaps are fractions; names that say seconds, seconds"),
+            "status": ("word", "ok, or why there is no value: nan or inf"),
+        },
+    ),
+    "stages": Table(
+        "one stage that one trial reads",
+        """SELECT r.trial_id AS trial, r.name, r.stage_key, s.kind, s.images, s.failed, s.model_inputs, s.bytes, s.seconds,
+          s.device, s.uri
+        FROM experiment_trial e JOIN trial_stage r ON r.trial_id = e.trial_id LEFT JOIN stage s ON s.key = r.stage_key
+        WHERE e.experiment = :experiment ORDER BY r.trial_id, r.name""",
+        {
+            "trial": TRIAL,
+            "name": ("name", "by which the method calls it"),
+            "stage_key": ("hash", "of the artifact, shared by all trials that read it: its cost counts once"),
+            "kind": ("name", "of the stage"),
+            "images": ("images", "that it read"),
+            "failed": ("images", "that it could not process"),
+            "model_inputs": ("inputs", "that its model saw: images, segments or circles"),
+            "bytes": ("bytes", "of the artifact"),
+            "seconds": ("seconds", "to make it"),
+            "device": ("name", "of the processor or GPU that made it"),
+            "uri": ("URI", "of its folder"),
+        },
+    ),
+}  # fmt: skip
+DICTIONARY = "dictionary.md"
+
+
+def export(store: ResultsStore, experiment: str, folder: Path) -> list[Path]:
+    """Writes each table as Parquet and as CSV, and the dictionary; returns their paths. Files of the same
+    names are replaced. Raises LookupError for an experiment that is not in the store."""
+    store.experiment_summary(experiment)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, written = [f"# {experiment}", ""], []
+    for name, table in TABLES.items():
+        rows = read(store, table.query, experiment=experiment)
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+        rows.to_csv(folder / f"{name}.csv", index=False)
+        written += [folder / f"{name}.parquet", folder / f"{name}.csv"]
+        lines += [
+            f"## {name}",
+            "",
+            f"A row is {table.grain}: {len(rows)} rows.",
+            "",
+            "| column | unit | meaning |",
+        ]
+        lines += ["| --- | --- | --- |"]
+        lines += [f"| `{column}` | {unit} | {meaning} |" for column, (unit, meaning) in table.columns.items()]
+        lines += [""]
+    (folder / DICTIONARY).write_text("\n".join(lines), encoding="utf-8")
+    return [*written, folder / DICTIONARY]
