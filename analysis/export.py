@@ -20,9 +20,9 @@ TRIAL = ("hash", "the trial, a row of trials")
 TABLES = {
     "trials": Table(
         "one trial that the experiment's present spec asks for",
-        """SELECT t.id AS trial, t.dataset, t.data_fingerprint, t.method, t.method_version, t.config_id, t.config, t.seed,
-          t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.started_at, t.finished_at, t.git_commit,
-          t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri
+        """SELECT t.id AS trial, t.dataset, t.data_fingerprint, t.method, t.method_version, t.config_id, t.config,
+          t.seed, t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.started_at, t.finished_at,
+          t.git_commit, t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri
         FROM experiment_trial e JOIN trial t ON t.id = e.trial_id
         WHERE e.experiment = :experiment ORDER BY t.dataset, t.method, t.config_id, t.seed, t.id""",
         {
@@ -64,7 +64,8 @@ TABLES = {
     ),
     "numbers": Table(
         "one number of one trial",
-        """SELECT m.trial_id AS trial, m.name AS metric, m.split, m.group_name, m.selection, m.step, m.value, m.status
+        """SELECT m.trial_id AS trial, m.name AS metric, m.split, m.group_name, m.selection, m.step, m.value,
+          m.status
         FROM experiment_trial e JOIN metric m ON m.trial_id = e.trial_id
         WHERE e.experiment = :experiment ORDER BY m.trial_id, m.id""",
         {
@@ -74,15 +75,16 @@ TABLES = {
             "group_name": ("name", "one group of the data set, or all"),
             "selection": ("word", "the rule by which the weights were chosen"),
             "step": ("epochs", "of a training curve; empty for a result"),
-            "value": ("of the metric", "accuracies, areas and overlaps are fractions; names that say seconds, seconds"),
+            "value": ("of the metric", "accuracies, areas, overlaps: fractions; seconds where the name says so"),
             "status": ("word", "ok, or why there is no value: nan or inf"),
         },
     ),
     "stages": Table(
         "one stage that one trial reads",
-        """SELECT r.trial_id AS trial, r.name, r.stage_key, s.kind, s.images, s.failed, s.model_inputs, s.bytes, s.seconds,
-          s.device, s.uri
-        FROM experiment_trial e JOIN trial_stage r ON r.trial_id = e.trial_id LEFT JOIN stage s ON s.key = r.stage_key
+        """SELECT r.trial_id AS trial, r.name, r.stage_key, s.kind, s.images, s.failed, s.model_inputs, s.bytes,
+          s.seconds, s.device, s.uri
+        FROM experiment_trial e JOIN trial_stage r ON r.trial_id = e.trial_id
+          LEFT JOIN stage s ON s.key = r.stage_key
         WHERE e.experiment = :experiment ORDER BY r.trial_id, r.name""",
         {
             "trial": TRIAL,
@@ -113,14 +115,8 @@ def export(store: ResultsStore, experiment: str, folder: Path) -> list[Path]:
         rows.to_parquet(folder / f"{name}.parquet", index=False)
         rows.to_csv(folder / f"{name}.csv", index=False)
         written += [folder / f"{name}.parquet", folder / f"{name}.csv"]
-        lines += [
-            f"## {name}",
-            "",
-            f"A row is {table.grain}: {len(rows)} rows.",
-            "",
-            "| column | unit | meaning |",
-        ]
-        lines += ["| --- | --- | --- |"]
+        lines += [f"## {name}", "", f"A row is {table.grain}: {len(rows)} rows.", ""]
+        lines += ["| column | unit | meaning |", "| --- | --- | --- |"]
         lines += [f"| `{column}` | {unit} | {meaning} |" for column, (unit, meaning) in table.columns.items()]
         lines += [""]
     (folder / DICTIONARY).write_text("\n".join(lines), encoding="utf-8")
