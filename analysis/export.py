@@ -20,9 +20,9 @@ TRIAL = ("hash", "the trial, a row of trials")
 TABLES = {
     "trials": Table(
         "one trial that the experiment's present spec asks for",
-        """SELECT t.id AS trial, t.dataset, t.data_fingerprint, t.method, t.method_version, t.config_id, t.config,
-          t.seed, t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.started_at, t.finished_at,
-          t.git_commit, t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri
+        """SELECT t.id AS trial, t.dataset, t.data_fingerprint, t.method, t.method_version, t.config_id,
+          t.config, t.seed, t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.started_at,
+          t.finished_at, t.git_commit, t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri
         FROM experiment_trial e JOIN trial t ON t.id = e.trial_id
         WHERE e.experiment = :experiment ORDER BY t.dataset, t.method, t.config_id, t.seed, t.id""",
         {
@@ -75,14 +75,14 @@ TABLES = {
             "group_name": ("name", "one group of the data set, or all"),
             "selection": ("word", "the rule by which the weights were chosen"),
             "step": ("epochs", "of a training curve; empty for a result"),
-            "value": ("of the metric", "accuracies, areas, overlaps: fractions; seconds where the name says so"),
+            "value": ("of the metric", "accuracies, areas, overlaps: fractions; seconds where it says so"),
             "status": ("word", "ok, or why there is no value: nan or inf"),
         },
     ),
     "stages": Table(
         "one stage that one trial reads",
-        """SELECT r.trial_id AS trial, r.name, r.stage_key, s.kind, s.images, s.failed, s.model_inputs, s.bytes,
-          s.seconds, s.device, s.uri
+        """SELECT r.trial_id AS trial, r.name, r.stage_key, s.kind, s.images, s.failed, s.model_inputs,
+          s.bytes, s.seconds, s.device, s.uri
         FROM experiment_trial e JOIN trial_stage r ON r.trial_id = e.trial_id
           LEFT JOIN stage s ON s.key = r.stage_key
         WHERE e.experiment = :experiment ORDER BY r.trial_id, r.name""",
