@@ -85,13 +85,11 @@ def _against(table: pd.DataFrame, by_seed: BySeed, to: str) -> pd.DataFrame:
 
 def _by_seed(cells: pd.DataFrame) -> BySeed:
     """By series: seeds by values, each the mean over the configurations that have every value."""
-    return {
-        key: rows.pivot(index=["seed", "rest"], columns="value", values="score")
-        .dropna()
-        .groupby("seed")
-        .mean()
+    complete = {
+        key: rows.pivot(index=["seed", "rest"], columns="value", values="score").dropna()
         for key, rows in cells.groupby(SERIES, sort=False)
     }
+    return {key: rows.groupby("seed").mean() for key, rows in complete.items()}
 
 
 def _keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:

@@ -117,6 +117,19 @@ def test_differences_can_be_to_any_value(crossed: ResultsStore, to: str) -> None
     assert table[table["parameter"] == "b"]["difference"].isna().all(), "b has no such value"
 
 
+def test_only_configurations_with_every_value_count(empty: ResultsStore) -> None:
+    """Without b = y at a = 1: what is left of b = y, far above, must not enter the difference of a."""
+    trials = [
+        {"config": {"a": a, "b": b}, "seed": seed, "metrics": {(name, "all"): 0.2 + 0.1 * a + 0.5 * (b == "y")}}
+        for a in (0, 1) for b in "xy" for seed in range(3) for name in NAMES[:1] if (a, b) != (1, "y")
+    ]  # fmt: skip
+    fill(empty, trials)
+    for to, difference in (("0", 0.1), ("1", -0.1)):
+        table = effects(empty, "e", to=to, parameter="a")
+        assert table["difference"].dropna().tolist() == pytest.approx([difference])
+    assert effects(empty, "e", parameter="a")["p"].dropna().tolist() == [0.0], "the same gain in every seed"
+
+
 def test_a_value_that_no_knob_has_is_refused_with_those_that_there_are(crossed: ResultsStore) -> None:
     with pytest.raises(LookupError, match=r"no knob has the value '7'.* a: 0, 1, 2; b: x, y"):
         effects(crossed, "e", to="7")

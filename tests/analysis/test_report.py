@@ -108,6 +108,23 @@ def test_what_the_numbers_do_not_say_is_said(
     assert told in " ".join(Page((tmp_path / "e.html").read_text()).texts)
 
 
+def test_the_choice_is_made_on_validation(tmp_path: Path) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    launch = store.begin_launch("e", spec="", plan={}, command="")
+    for k, (val, test) in {"lucky": (0.5, 0.9), "chosen": (0.6, 0.7)}.items():
+        trial = TrialEntry(
+            id=k, method="m", method_version=1, dataset="d", data_fingerprint="f", seed=0, config={"k": k}
+        )
+        store.enter("e", [trial])
+        numbers = (("val", val), ("test", test))
+        metrics = [{"name": "worst_group_accuracy", "value": v, "split": split} for split, v in numbers]
+        done = {"attempt": store.claim(k, launch), "metrics": metrics, "n_failed": 0}
+        store.finish(k, {**done, "on_failed": "wrong", "seconds": 1.0, "provenance": {}})
+    write_report(store, "e", tmp_path / "e.html")
+    said = " ".join(Page((tmp_path / "e.html").read_text()).texts)
+    assert "m (k=chosen). On the test split it has 0.700" in said
+
+
 def test_an_experiment_without_results_has_a_report_too(tmp_path: Path) -> None:
     store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
     plan = {"notes": {"toybirds": "a note"}}
