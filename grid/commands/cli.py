@@ -198,21 +198,20 @@ def status_command(experiment: str, results: Results = None, as_json: AsJson = F
 
 
 @app.command("show")
-def show_command(trial: str, results: Results = None, as_json: AsJson = False) -> None:
+def show_command(
+    trial: str,
+    every: Annotated[bool, typer.Option("--all", help="every number, not the accuracies alone")] = False,
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
     """One trial, by its id or the beginning of it: configuration, results, where its files are."""
+    from grid.commands.trial_view import print_trial
+
     found = _results(results).trial(trial)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    names = ("id", "method", "dataset", "seed", "status", "attempt", "seconds", "n_failed", "git_commit")
-    for name in (*names, "host", "artifacts_uri", "mlflow_run_id", "error", "warning"):
-        if found[name] is not None:
-            typer.echo(f"{name}: {found[name]}")
-    typer.echo("configuration: " + ", ".join(f"{p['name']}={p['value']}" for p in found["params"]))
-    for metric in found["metrics"]:
-        if metric["step"] is None:
-            place = f"{metric['split']}, {metric['group_name']}, selection {metric['selection']}"
-            typer.echo(f"{metric['name']} ({place}): {metric['value']}")
+    print_trial(found, every)
 
 
 @app.command("rerun")
