@@ -17,8 +17,10 @@ Number = Mapping[str, Any]
 
 
 def print_trial(trial: Mapping[str, Any], every: bool) -> None:
-    """Facts, configuration, accuracies by selection, and on the test split by group; with `every`, all numbers
-    but those of training curves."""
+    """Facts, configuration, accuracies by selection, and on the test split by group.
+
+    With `every`, all numbers but those of training curves.
+    """
     for name in (*FACTS, *PLACES):
         if trial[name] is not None:
             typer.echo(f"{name}: {_short(trial[name]) if name == 'seconds' else trial[name]}")
