@@ -2,6 +2,7 @@
 
 import base64
 import json
+import mimetypes
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,21 +201,23 @@ def _pictures(left: LeftEvidence, lost: list[str]) -> list[dict[str, Any]]:
         return []
     for one in listed:
         try:
-            png = left.content(one["file"])
+            picture = left.content(one["file"])
         except BrokenEvidence as error:
             reasons.append(str(error))
             continue
-        if png is None:
+        if picture is None:
             reasons.append(f"{one['file']} is gone")
             continue
-        shown.append({"image": _data_uri(png), "caption": one["caption"], "wide": bool(one.get("wide"))})
+        image = _data_uri(one["file"], picture)
+        shown.append({"image": image, "caption": one["caption"], "wide": bool(one.get("wide"))})
     if reasons:
         lost.append(f"{len(reasons)} of {len(listed)} pictures are left out: {reasons[0]}")
     return shown
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _data_uri(name: str, picture: bytes) -> str:
+    kind = mimetypes.guess_type(name)[0]
+    return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def _number(value: float | None, pattern: str = ".3f") -> str:

@@ -241,7 +241,7 @@ def test_a_trial_leaves_its_rules_and_pictures(finished: Finished) -> None:
     listed = storage.read_json("pictures.json")
     wide = [one["file"] for one in listed if one["wide"]]
     explained = [one["file"].removeprefix("pictures/") for one in listed if not one["wide"]]
-    assert wide == ["pictures/rules.png", *(f"pictures/region_{name}" for name in explained)]
+    assert wide == ["pictures/rules.jpg", *(f"pictures/region_{name}" for name in explained)]
     assert all(storage.exists(one["file"]) for one in listed)
 
 
