@@ -88,6 +88,7 @@ def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsSt
         for earlier in (
             "DROP INDEX metric_by_name",
             "CREATE INDEX ix_metric_trial_id ON metric (trial_id)",
+            "CREATE VIEW planned_seeds AS SELECT 1 AS one",
             "UPDATE alembic_version SET version_num = '0005'",
         ):
             connection.execute(text(earlier))
@@ -95,6 +96,7 @@ def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsSt
     with again.reading() as connection:
         found = connection.execute(text("SELECT manifest FROM stage ORDER BY key")).scalars()
         assert [json.loads(m) for m in found] == [{"found": "3 boxes", "key": "a", "params": params}, whole]
+        assert set(inspect(connection).get_view_names()) == {view_name(path) for path in VIEWS}
     again.close()
 
 
