@@ -1,5 +1,7 @@
-"""An index of a trial's numbers by name in place of one by trial alone: views look up what they need. The view
-planned_seeds, which has no file any more, goes."""
+"""An index of a trial's numbers by name in place of one by trial alone: views look up what they need.
+
+The view planned_seeds, which has no file any more, goes.
+"""
 
 from alembic import op
 
