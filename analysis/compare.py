@@ -9,6 +9,7 @@ from scipy.stats import t as student_t
 from analysis.tables import one_warning, read
 from grid.results.store import ResultsStore
 
+BASELINE = "standard"
 PLANNED = """
 SELECT DISTINCT t.dataset, t.config_id, t.seed FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
 WHERE e.experiment = :experiment
@@ -51,7 +52,7 @@ def compare(store: ResultsStore, wanted: Wanted, a: str, b: str) -> pd.DataFrame
     found = [
         _difference(dataset, rows, _of(validation, dataset), _of(planned, dataset), a, b)
         for dataset, rows in scores.groupby("dataset")
-        if _named(rows, a).any() and _named(rows, b).any()
+        if named(rows, a).any() and named(rows, b).any()
     ]
     if not found:
         raise LookupError(f"no data set of {wanted.experiment!r} has numbers for {a!r} and {b!r}")
@@ -63,7 +64,8 @@ def _of(table: pd.DataFrame, dataset: Any) -> pd.DataFrame:
     return rows
 
 
-def _named(rows: pd.DataFrame, name: str) -> "pd.Series[bool]":
+def named(rows: pd.DataFrame, name: str) -> "pd.Series[bool]":
+    """Which rows are of the method, or of the configuration whose id begins so."""
     methods = rows["method"] == name
     return methods if methods.any() else rows["config_id"].str.startswith(name)
 
@@ -90,7 +92,7 @@ def _difference(
 
 
 def _one_configuration(rows: pd.DataFrame, validation: pd.DataFrame, name: str) -> str:
-    configurations = rows[_named(rows, name)]["config_id"].unique()
+    configurations = rows[named(rows, name)]["config_id"].unique()
     if len(configurations) == 1:
         return str(configurations[0])
     candidates = validation[validation["config_id"].isin(configurations)]

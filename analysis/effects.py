@@ -6,18 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from analysis.tables import common_notes, read, rows_of
+from analysis.compare import t_interval
+from analysis.tables import Where, common_notes, rows_of, selected
 from grid.results.store import ResultsStore
 
 SERIES = ["form", "dataset", "data_fingerprint", "method", "method_version", "parameter", "group_name"]
+COLUMNS = ["reference", "difference", "difference_ci_low", "difference_ci_high"]
 BySeed = dict[tuple[Any, ...], pd.DataFrame]
-CELLS = """
-SELECT form, dataset, data_fingerprint, method, method_version, parameter, group_name, value, rest, seed,
-  score
-FROM ablation_cell
-WHERE experiment = :experiment AND metric = :metric AND split = :split AND selection = :selection
-  AND score IS NOT NULL
-"""
 
 
 def effects(
@@ -42,18 +37,19 @@ def effects(
     Raises LookupError for an experiment that is not in the store, and for a `to` that no knob has.
     """
     store.experiment_summary(experiment)
-    wanted = {"metric": metric, "split": split, "selection": selection, "experiment": experiment}
-    chosen = {"parameter": parameter, "method": method}
-    table = rows_of(store, "ablation", {**wanted, **chosen}, every_form)
-    cells = read(store, CELLS, **wanted)
-    for column, value in chosen.items():
-        if value is not None:
-            cells = cells[cells[column] == value]
-    columns = ["difference", "difference_ci_low", "difference_ci_high"]
-    table = table.astype(dict.fromkeys(columns, float))  # objects, where all are NULL
-    by_seed = _by_seed(cells)
+    wanted: Where = {
+        "experiment": experiment,
+        "metric": metric,
+        "split": split,
+        "selection": selection,
+        "parameter": parameter,
+        "method": method,
+    }
+    table = rows_of(store, "ablation", wanted, every_form)
+    by_seed = _by_seed(selected(store, "ablation_cell", wanted).dropna(subset="score"))
     if to is not None and not table.empty:
         table = _against(table, by_seed, to)
+    table = table.astype(dict.fromkeys(COLUMNS[1:], float))  # objects, where all are NULL
     asked = zip(_keys(table), table["value"], table["reference"], strict=True)
     table = table.assign(p=[_p_value(_gains(by_seed, *one)) for one in asked]).astype({"p": float})
     table["p_holm"] = holm(table["p"])
@@ -73,14 +69,12 @@ def _against(table: pd.DataFrame, by_seed: BySeed, to: str) -> pd.DataFrame:
         knobs = table[table["n"] > 0].groupby("parameter")["value"].unique()
         there = "; ".join(f"{name}: {', '.join(values)}" for name, values in knobs.items())
         raise LookupError(f"no knob has the value {to!r}; there are {there or 'no knobs'}")
+    gains = [_gains(by_seed, key, value, to) for key, value in zip(_keys(table), table["value"], strict=True)]
+    references = [to if key in having else None for key in _keys(table)]
     found = [
-        (to, *_mean_and_interval(_gains(by_seed, key, value, to))) if key in having else (None, *[np.nan] * 3)
-        for key, value in zip(_keys(table), table["value"], strict=True)
+        (reference, own.mean(), *t_interval(own)) for reference, own in zip(references, gains, strict=True)
     ]
-    columns = ["reference", "difference", "difference_ci_low", "difference_ci_high"]
-    return table.assign(
-        **{name: list(values) for name, values in zip(columns, zip(*found, strict=True), strict=True)}
-    )
+    return table.assign(**pd.DataFrame(found, columns=COLUMNS, index=table.index))
 
 
 def _by_seed(cells: pd.DataFrame) -> BySeed:
@@ -102,14 +96,6 @@ def _gains(by_seed: BySeed, key: tuple[Any, ...], value: str, reference: str | N
     if means is None or value == reference or not {value, reference} <= set(means.columns):
         return pd.Series(dtype=float)
     return means[value] - means[reference]
-
-
-def _mean_and_interval(gains: "pd.Series[float]") -> tuple[float, float, float]:
-    n = len(gains)
-    if n < 2:
-        return (gains.mean(), np.nan, np.nan) if n else (np.nan, np.nan, np.nan)
-    half = float(student_t.ppf(0.975, n - 1)) * float(gains.std(ddof=1)) / n**0.5
-    return gains.mean(), gains.mean() - half, gains.mean() + half
 
 
 def _p_value(gains: "pd.Series[float]") -> float:

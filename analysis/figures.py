@@ -73,16 +73,8 @@ def effects_of_knobs(table: pd.DataFrame, axes: Axes) -> None:
         xerr=_lengths(rows, "difference", "difference_ci_low", "difference_ci_high"),
         fmt="o", color=COLOURS[0], markersize=5, elinewidth=1,
     )  # fmt: skip
-    told = (
-        rows["method"]
-        + ": "
-        + rows["parameter"]
-        + " "
-        + rows["value"]
-        + " against "
-        + rows["reference"].fillna("")
-    )
-    axes.set_yticks(list(places), list(told), fontsize=8)
+    told = [f"{row.method}: {row.parameter} {row.value} against {row.reference}" for row in rows.itertuples()]
+    axes.set_yticks(list(places), told, fontsize=8)
     axes.set(xlabel="difference, paired by seed")
 
 
@@ -105,9 +97,10 @@ def trade_off(numbers: Sequence[str]) -> Draw:
     return draw
 
 
-def save(draw: Draw, table: pd.DataFrame, path: Path) -> None:
-    """The figure as a file of the kind that its ending says. LookupError for one that matplotlib has not."""
-    figure = _drawn(draw, table, 7.0, 0.3 * len(table) / 7.0 if draw is effects_of_knobs else 0.66)
+def save(draw: Draw, table: pd.DataFrame, path: Path, height: float = 4.6) -> None:
+    """The figure, 7 by `height` inches, as a file of the kind that its ending says. LookupError for one that
+    matplotlib has not."""
+    figure = _drawn(draw, table, 7.0, height)
     if path.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
         raise LookupError(f"{path}: a picture's file ends with .svg, .png or .pdf")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,13 +110,13 @@ def save(draw: Draw, table: pd.DataFrame, path: Path) -> None:
 def picture(draw: Draw, table: pd.DataFrame, width: float) -> str:
     """The figure as a `data:` URI (SVG), `width` in inches."""
     stream = io.BytesIO()
-    figure = _drawn(draw, table, width, 0.66)
+    figure = _drawn(draw, table, width, width * 0.66)
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _drawn(draw: Draw, table: pd.DataFrame, width: float, ratio: float) -> Figure:
-    figure = Figure(figsize=(width, width * max(ratio, 0.3)), layout="constrained")
+def _drawn(draw: Draw, table: pd.DataFrame, width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

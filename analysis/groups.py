@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.compare import t_interval
+from analysis.compare import BASELINE, named, t_interval
 from analysis.tables import read, varying_knobs
 from grid.results.store import ResultsStore
 
@@ -60,9 +60,7 @@ def groups(
 
 def _baseline(rows: pd.DataFrame, name: str | None) -> tuple[str, str] | None:
     """Method and configuration of the baseline."""
-    wanted = name or "standard"
-    named = rows[(rows["method"] == wanted) | rows["config_id"].str.startswith(wanted)]
-    one = named[["method", "config_id"]].drop_duplicates()
+    one = rows[named(rows, name or BASELINE)][["method", "config_id"]].drop_duplicates()
     if len(one) > 1 and name is not None:
         raise LookupError(f"{name!r} has {len(one)} configurations: name one by its id")
     return (str(one.iloc[0]["method"]), str(one.iloc[0]["config_id"])) if len(one) == 1 else None

@@ -14,13 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis import figures, tables
 from analysis.effects import effect_note, effects
 from analysis.taught import taught
-from analysis.verdict import verdict
+from analysis.verdict import METRICS, verdict
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
 from grid.stores.evidence import BrokenEvidence, LeftEvidence
 
 HEADER = ("question", "baseline", "expected", "cost", "source")
-METRICS = ("worst_group_accuracy", "average_accuracy")
 EXPLANATIONS = (  # of methods that explain a classifier
     "insertion_auc_eac_official",
     "deletion_auc_eac_official",

@@ -11,7 +11,7 @@ from sqlalchemy import String, bindparam, text
 from grid.results.entry import flattened
 from grid.results.store import ResultsStore
 
-Wanted = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
+Where = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
 
 
 def leaderboard(
@@ -30,7 +30,7 @@ def leaderboard(
     that is not in the store.
     """
     asked = None if experiment is None else _configurations(store, experiment, every_form)
-    wanted: Wanted = {"dataset": dataset, "split": split, "selection": selection, "config_id": asked}
+    wanted: Where = {"dataset": dataset, "split": split, "selection": selection, "config_id": asked}
     table = rows_of(store, "leaderboard", wanted, every_form)
     table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
     return table.assign(knobs=varying_knobs(table))
@@ -50,7 +50,7 @@ def scores(
     statistics, and `knobs` as in `leaderboard`. every_form and LookupError as there,
     and for a metric that no trial of the experiment has."""
     asked = _configurations(store, experiment, every_form)
-    wanted: Wanted = {"split": split, "selection": selection, "group_name": group, "config_id": asked}
+    wanted: Where = {"split": split, "selection": selection, "group_name": group, "config_id": asked}
     table = rows_of(store, "score", {**wanted, "metric": list(metrics)}, every_form)
     absent = [name for name in metrics if not (table["metric"] == name).any()]
     if absent:
@@ -63,7 +63,7 @@ def scores(
 def reported(store: ResultsStore, *, dataset: str | None = None, method: str | None = None) -> pd.DataFrame:
     """Rows of the view `reported_vs_measured`, by where the numbers were published, and `knobs` of our
     configurations as in `leaderboard`: a row for each that has the method, metric, split and selection."""
-    table = _selected(store, "reported_vs_measured", {"dataset": dataset, "method": method})
+    table = selected(store, "reported_vs_measured", {"dataset": dataset, "method": method})
     order = ["dataset", "paper", "table_name", "row_name", "setting", "metric", "config_id"]
     table = table.sort_values(order, ignore_index=True)
     return table.assign(knobs=varying_knobs(table.assign(config=table["config"].fillna("{}"))))
@@ -130,13 +130,13 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
-def rows_of(store: ResultsStore, view: str, wanted: Wanted, every_form: bool) -> pd.DataFrame:
+def rows_of(store: ResultsStore, view: str, wanted: Where, every_form: bool) -> pd.DataFrame:
     """Rows of `view` with their `form`, where each column that is given is the text, or one of the texts."""
     form = None if every_form else "present"
-    return _selected(store, f"{view}_by_form", {**wanted, "form": form})
+    return selected(store, f"{view}_by_form", {**wanted, "form": form})
 
 
-def _selected(store: ResultsStore, view: str, wanted: Wanted) -> pd.DataFrame:
+def selected(store: ResultsStore, view: str, wanted: Where) -> pd.DataFrame:
     given = {name: value for name, value in wanted.items() if value is not None}
     terms = [f"{name} {'IN' if isinstance(value, list) else '='} :{name}" for name, value in given.items()]
     condition = " AND ".join(terms) or "1 = 1"

@@ -4,11 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare import Wanted, compare
+from analysis.compare import BASELINE, Wanted, compare
 from grid.results.store import ResultsStore
 
 METRICS = ("worst_group_accuracy", "average_accuracy")
-BASELINE = "standard"
 
 
 def verdict(store: ResultsStore, experiment: str, dataset: str, leaders: pd.DataFrame) -> str:
@@ -38,12 +37,9 @@ def _sentence(store: ResultsStore, wanted: Wanted, dataset: str, best: "pd.Serie
         return f"{said}, and is the baseline itself."
     try:
         table = compare(store, wanted, BASELINE, str(best["config_id"]))
-    except LookupError:
+        one = table[table["dataset"] == dataset].iloc[0]
+    except LookupError:  # an IndexError is one too: the baseline may have other data sets only
         return f"{said}; there is no {BASELINE} to compare it with."
-    pair = table[table["dataset"] == dataset]
-    if pair.empty:
-        return f"{said}; there is no {BASELINE} to compare it with."
-    one = pair.iloc[0]
     said = f"{said}, {one['difference']:+.3f}"
     to = f"to {BASELINE} ({one['mean_a']:.3f})"
     low, high = one["ci_low"], one["ci_high"]

@@ -20,7 +20,6 @@ from grid.results.store import ResultsStore, TrialEntry
 
 SIZES = (1_000, 3_000, 10_000)
 OF_EXPERIMENT, SEEDS, OF_METHOD = 500, 5, 2_500
-METRICS_OF_GROUPS = 23  # of the 100 final numbers, those that are given for each of four groups
 
 FINAL = """
 WITH RECURSIVE number (k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM number WHERE k < 91), kind AS (

@@ -42,7 +42,7 @@ def ablation(
     if plot is not None:
         from analysis.figures import effects_of_knobs, save
 
-        save(effects_of_knobs, table, plot)
+        save(effects_of_knobs, table, plot, height=max(0.3 * len(table), 2.1))
     rows = tables.records(table)
     return answer(
         f"{experiment}: {metric} on {split}, selection {selection}",

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from analysis.commands.app import (
     refusals,
 )
 from grid.stores.home import home, results_url
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @app.command()
@@ -133,7 +136,6 @@ def compare(
     from analysis import tables
     from analysis.compare import Wanted
     from analysis.compare import compare as compare_methods
-    from analysis.terminal import number, with_interval
 
     with open_store(results) as store:
         store.experiment_summary(experiment)
@@ -143,10 +145,7 @@ def compare(
         {
             **{name: table[name] for name in ("dataset", "a", "b")},
             "n": [tables.seeds(row) for row in tables.records(table)],
-            "mean a": table["mean_a"].map(number),
-            "mean b": table["mean_b"].map(number),
-            "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
-            "note": [tables.warning_note(row) for row in tables.records(table)],
+            **_paired(table),
         },
         table,
     )
@@ -196,9 +195,8 @@ def agreement(
     results: Results = None,
 ) -> Answer:
     """How often two explanation methods choose the same mask, and B minus A, paired by image."""
-    from analysis import tables
     from analysis.agreement import agreements
-    from analysis.terminal import number, with_interval
+    from analysis.terminal import number
 
     with open_store(results) as store:
         store.experiment_summary(experiment)
@@ -208,10 +206,7 @@ def agreement(
         {
             **{name: table[name] for name in ("dataset", "seed", "a", "b", "n")},
             "same mask": table["agreement"].map(number),
-            "mean a": table["mean_a"].map(number),
-            "mean b": table["mean_b"].map(number),
-            "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
-            "note": [tables.warning_note(row) for row in tables.records(table)],
+            **_paired(table),
         },
         table,
     )
@@ -289,3 +284,16 @@ def sql(statement: str, results: Results = None) -> Answer:
         rows = query(engine.url.render_as_string(hide_password=False), statement)
     columns = {name: [shown(row[name]) for row in rows] for name in rows[0]} if rows else {}
     return Answer("", columns, rows, list(columns))
+
+
+def _paired(table: "pd.DataFrame") -> dict[str, Any]:
+    """The columns that comparisons of two share."""
+    from analysis.tables import records, warning_note
+    from analysis.terminal import number, with_interval
+
+    return {
+        "mean a": table["mean_a"].map(number),
+        "mean b": table["mean_b"].map(number),
+        "b - a": with_interval(table, "difference", "ci_low", "ci_high", sign="+"),
+        "note": [warning_note(row) for row in records(table)],
+    }

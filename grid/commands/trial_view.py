@@ -1,6 +1,6 @@
 """What `show` prints of a trial."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -39,7 +39,9 @@ def print_trial(trial: Mapping[str, Any], every: bool) -> None:
         typer.echo(f"{left} more numbers: python -m grid show {trial['id'][:8]} --all")
 
 
-def _by_selection(head: Sequence[str], numbers: Sequence[Number], row_of: Any) -> None:
+def _by_selection(
+    head: Sequence[str], numbers: Sequence[Number], row_of: Callable[[Number], tuple[str, ...]]
+) -> None:
     """A row for each key that `row_of` gives a number, a column for each selection."""
     selections = list(dict.fromkeys(m["selection"] for m in numbers))
     cells: dict[tuple[str, ...], dict[str, str]] = {}

@@ -120,7 +120,9 @@ class Mirror:
                 "warning": trial["warning"] or "",
                 **{name: str(trial[name]) for name in ("method", "dataset", "seed", "config_id")},
             }
-            run_id = self._run_of(Trial, trial, f"tags.trial = '{trial_id}'", self._name(trial), tags)
+            run_id = self._run_of(
+                Trial, trial, f"tags.trial = '{trial_id}'", partial(self._name, trial), tags
+            )
             self._log(run_id, trial, tags)
             for name in ("pictures", "files"):
                 folder = _local_folder(trial["artifacts_uri"]) / name
@@ -139,7 +141,7 @@ class Mirror:
             launch["launch_id"] = launch_id
             tags = self._tags("launch", launch) | {"command": launch["command"][:4000]}
             ours = f"tags.launch = '{launch_id}' AND tags.kind = 'launch'"
-            run_id = self._run_of(Launch, launch, ours, f"launch {launch_id}", tags)
+            run_id = self._run_of(Launch, launch, ours, lambda: f"launch {launch_id}", tags)
             self._client.log_batch(run_id, tags=_tag_list(tags))
             for name, text in {
                 "spec.yaml": launch["spec"],
@@ -212,10 +214,16 @@ class Mirror:
             return self._place
 
     def _run_of(
-        self, table: Table, row: Mapping[str, Any], ours: str, name: str, tags: Mapping[str, str]
+        self,
+        table: Table,
+        row: Mapping[str, Any],
+        ours: str,
+        name: Callable[[], str],
+        tags: Mapping[str, str],
     ) -> str:
         """The id of the row's run. The intent is in SQL before the run is in MLflow, so a run
-        whose id was lost in between is found by its tags (`ours`) and no second one is made."""
+        whose id was lost in between is found by its tags (`ours`) and no second one is made.
+        `name` is called for a new run only."""
         if row["mlflow_run_id"] and self._is_there(row["mlflow_run_id"]):
             return str(row["mlflow_run_id"])
         store = shortened(self._store.url, TAG_LENGTH)
@@ -224,7 +232,7 @@ class Mirror:
             self._note(table, row["id"], mlflow_status=CREATING)
         run = found[0] if found else self._client.create_run(
             self._connect().experiment_id, start_time=_milliseconds(row["started_at"]),
-            tags=_tag_values(tags), run_name=shortened(name, NAME_LENGTH),
+            tags=_tag_values(tags), run_name=shortened(name(), NAME_LENGTH),
         )  # fmt: skip
         self._note(table, row["id"], mlflow_run_id=run.info.run_id)
         return str(run.info.run_id)
