@@ -89,7 +89,7 @@ def scores(
 ) -> Answer:
     """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
     from analysis import tables
-    from analysis.over_images import over_images as image_scores
+    from analysis.images.over_images import over_images as image_scores
     from analysis.taught import taught
     from analysis.terminal import with_interval
 
@@ -195,7 +195,7 @@ def agreement(
     results: Results = None,
 ) -> Answer:
     """How often two explanation methods choose the same mask, and B minus A, paired by image."""
-    from analysis.agreement import agreements
+    from analysis.images.agreement import agreements
     from analysis.terminal import number
 
     with open_store(results) as store:
@@ -217,7 +217,7 @@ def agreement(
 def preferences(experiment: str, results: Results = None) -> Answer:
     """Whose explanations people preferred: percentages of votes with 95 % intervals, by rater and of all."""
     from analysis import tables
-    from analysis.preferences import preferences as shares_of_votes
+    from analysis.images.preferences import preferences as shares_of_votes
 
     with open_store(results) as store:
         table = shares_of_votes(store, experiment)
@@ -246,7 +246,7 @@ def report(
     results: Results = None,
 ) -> None:
     """One self-contained HTML file; prints its path."""
-    from analysis.report import write_report
+    from analysis.page.report import write_report
 
     with open_store(results) as store:
         path = out or home() / "reports" / f"{experiment}.html"

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from analysis import tables
 from analysis.cli import app
 from analysis.compare import Wanted, compare
-from analysis.report import write_report
+from analysis.page.report import write_report
 from grid.results.store import ResultsStore
 from tests.grid.results.test_planned_seeds import OUTCOMES, fill
 

@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from analysis.cli import app
-from analysis.report import write_report
+from analysis.page.report import write_report
 from grid.results.store import ResultsStore, TrialEntry
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import figures
-from analysis.report import write_report
+from analysis.page.report import write_report
 from grid.results.store import ResultsStore, TrialEntry
 
 VOID = {"meta", "img", "br"}

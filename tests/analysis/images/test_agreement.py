@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 from typer.testing import CliRunner
 
-from analysis.agreement import agreement, agreements, mean_interval
 from analysis.cli import app
+from analysis.images.agreement import agreement, agreements, mean_interval
 from grid.results.store import ResultsStore, TrialEntry
 
 IDS = np.arange(60) * 3 + 1

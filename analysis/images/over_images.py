@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.agreement import TRIALS, explained, mean_interval
+from analysis.images.agreement import TRIALS, explained, mean_interval
 from analysis.tables import read
 from grid.results.store import ResultsStore
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from analysis.report import write_report
+from analysis.page.report import write_report
 from grid.results.store import ResultsStore
 from tests.analysis.conftest import fill
 

@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, tables
 from analysis.effects import effect_note, effects
+from analysis.page.verdict import METRICS, verdict
 from analysis.taught import taught
-from analysis.verdict import METRICS, verdict
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
 from grid.stores.evidence import BrokenEvidence, LeftEvidence
@@ -45,7 +45,7 @@ AND t.artifacts_uri IS NOT NULL ORDER BY t.seed
 def write_report(store: ResultsStore, experiment: str, path: Path) -> None:
     """Writes the page. Raises LookupError for an experiment that is not in the store."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,1 @@
+"""Questions that are answered image by image, or vote by vote."""
