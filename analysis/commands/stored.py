@@ -8,7 +8,9 @@ import typer
 
 from analysis.answer import Answer, answer
 from analysis.commands.app import (
+    Dataset,
     EveryForm,
+    Method,
     Metric,
     Results,
     Selection,
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 @app.command()
 @in_any_form
 def leaderboard(
-    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
     experiment: Annotated[str | None, typer.Option(help="Its configurations only.")] = None,
+    dataset: Dataset = None,
+    method: Method = None,
     split: Split = "test",
     selection: Selection = "last",
     limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
@@ -42,7 +45,7 @@ def leaderboard(
 
     with open_store(results) as store:
         table = tables.leaderboard(
-            store, dataset=dataset, experiment=experiment, split=split, selection=selection,
+            store, experiment=experiment, dataset=dataset, method=method, split=split, selection=selection,
             every_form=every_form,
         ).head(limit)  # fmt: skip
     accuracies = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy")
@@ -75,6 +78,8 @@ def leaderboard(
 def scores(
     experiment: str,
     metric: Annotated[list[str], typer.Option(help="Which number; give it again for more columns.")],
+    dataset: Dataset = None,
+    method: Method = None,
     split: Split = "test",
     selection: Selection = "last",
     group: Annotated[str, typer.Option(help="One group, or all.")] = "all",
@@ -95,8 +100,9 @@ def scores(
 
     with open_store(results) as store:
         table = tables.scores(
-            store, experiment, metric, split=split, selection=selection, group=group, every_form=every_form
-        )
+            store, experiment, metric, dataset=dataset, method=method, split=split, selection=selection,
+            group=group, every_form=every_form,
+        )  # fmt: skip
         if over_images:
             table = image_scores(store, experiment, table)
     key = ["form", "dataset", "method", "config_id"]
@@ -127,19 +133,23 @@ def compare(
     experiment: str,
     a: str,
     b: str,
+    dataset: Dataset = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "test",
     selection: Selection = "last",
+    every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
-    """B minus A, paired by seed; A and B are methods or configuration ids."""
+    """B minus A, paired by seed; A and B are methods or configuration ids. Of a method with several
+    configurations, the one that is best on the validation split."""
     from analysis import tables
     from analysis.compare import Wanted
     from analysis.compare import compare as compare_methods
 
     with open_store(results) as store:
         store.experiment_summary(experiment)
-        table = compare_methods(store, Wanted(experiment, metric, split, selection), a, b)
+        wanted = Wanted(experiment, metric, split, selection, dataset=dataset, every_form=every_form)
+        table = compare_methods(store, wanted, a, b)
     return answer(
         f"{metric} on {split}",
         {
@@ -148,14 +158,20 @@ def compare(
             **_paired(table),
         },
         table,
+        [
+            f"{row['dataset']}: {row[side]} is the best of {row[f'chosen_{side}_from']} configurations on val"
+            for row in tables.records(table)
+            for side in ("a", "b")
+            if row[f"chosen_{side}_from"] > 1
+        ],
     )
 
 
 @app.command()
 @in_any_form
 def reported(
-    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
-    method: Annotated[str | None, typer.Option(help="One method only.")] = None,
+    dataset: Dataset = None,
+    method: Method = None,
     results: Results = None,
 ) -> Answer:
     """Published numbers beside ours: a row for each of our configurations of that method, whose knobs must be

@@ -4,11 +4,10 @@ between the validation and the test split."""
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import ttest_rel
 
-from analysis.compare import Wanted, compare, t_interval
+from analysis.compare import Wanted, compare
 from grid.results.store import ResultsStore, TrialEntry
 
 # method, k_top -> worst-group accuracy for seeds 0, 1, 2: validation prefers k_top 5, test would prefer 10
@@ -81,13 +80,3 @@ def test_without_validation_numbers_no_configuration_is_chosen(empty: ResultsSto
     store = enter(empty, {"test": TEST})
     with pytest.raises(LookupError, match=r"2 configurations.*validation split to choose by"):
         compare(store, Wanted("chosen"), "standard", "salf_cbm")
-
-
-@pytest.mark.parametrize("values", [(0.1, 0.5), (0.3, 0.1, 0.25), (0.2, 0.9, 0.4, 0.6, 0.7, 0.1, 0.2)])
-def test_the_interval_is_that_of_students_test(values: tuple[float, ...]) -> None:
-    expected = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert t_interval(pd.Series(values)) == pytest.approx((expected.low, expected.high))
-
-
-def test_one_value_has_no_interval() -> None:
-    assert t_interval(pd.Series([0.5])) == (None, None)

@@ -16,6 +16,7 @@ from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from analysis.cli import app
+from analysis.compare import Wanted
 from analysis.effects import effects, holm
 from analysis.groups import groups
 from analysis.importance import importance
@@ -176,7 +177,7 @@ def test_importance_is_the_share_of_the_variance(empty: ResultsStore) -> None:
     )
     assert table["fanova"].sum() == pytest.approx(1)
     assert table["ped_anova"].idxmax() == "strong"
-    with pytest.raises(LookupError, match="4 configurations"):
+    with pytest.raises(LookupError, match="no worst_group_accuracy"):
         importance(empty, "e", "worst_group_accuracy", method="other")
 
 
@@ -225,7 +226,7 @@ def test_groups_are_paired_with_the_baseline_by_seed(empty: ResultsStore) -> Non
             for (m, s), values in scores.items()
         ],
     )
-    table = groups(empty, "e")
+    table = groups(empty, Wanted("e", "group_accuracy"))
     assert len(table) == 4
     for row in table.to_dict("records"):
         own, base = (
@@ -240,7 +241,7 @@ def test_groups_are_paired_with_the_baseline_by_seed(empty: ResultsStore) -> Non
             assert row["difference"] == pytest.approx((own - base).mean())
             assert (row["difference_ci_low"], row["difference_ci_high"]) == pytest.approx(tuple(interval))
     with pytest.raises(LookupError, match="no configuration 'missing'"):
-        groups(empty, "e", baseline="missing")
+        groups(empty, Wanted("e", "group_accuracy"), baseline="missing")
 
 
 ASKED = [

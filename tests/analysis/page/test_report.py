@@ -60,7 +60,7 @@ def test_the_report_of_a_small_store(store: ResultsStore, tmp_path: Path) -> Non
         "k_top=10",
         "0.720",
         "+0.100",
-        "[0.570, 0.670]",
+        "[0.569, 0.668]",
         "failed images dropped",
         "image 7: a crest",
     ):
