@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from analysis.cli import app
 from analysis.tables import varying_knobs
-from tests.fraction_interval import fraction_interval
+from tests.grid.results.fraction_interval import fraction_interval
 
 T_2 = 4.302652729911275  # 97.5 % quantile of Student's t with 2 degrees of freedom
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_rel
+from typer.testing import CliRunner
 
+from analysis.cli import app
 from analysis.compare import Wanted, compare
 from grid.results.store import ResultsStore, TrialEntry
 
@@ -74,6 +76,19 @@ def test_a_method_stands_for_the_configuration_that_validation_chose(empty: Resu
     )
     assert row["difference"] == pytest.approx(sum(b) / 3 - sum(a) / 3)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_it_is_said_of_how_many_configurations_one_was_chosen(empty: ResultsStore) -> None:
+    store = enter(empty, {"val": VALIDATION, "test": TEST})
+    (row,) = compare(store, Wanted("chosen"), "standard", "salf_cbm").to_dict("records")
+    assert (row["chosen_a_from"], row["chosen_b_from"]) == (1, 2)
+    command = ["compare", "chosen", "standard", "salf_cbm", "--results", store.url]
+    told = CliRunner().invoke(app, command).stdout
+    assert f"toybirds: {row['b']} is the best of 2 configurations on val" in told
+    by_id = CliRunner().invoke(app, [*command[:3], row["b"].split()[1], *command[4:]]).stdout
+    assert "is the best of" not in by_id
+    other = CliRunner().invoke(app, [*command, "--dataset", "other"])
+    assert (other.exit_code, other.stderr.count("\n")) == (2, 1)
 
 
 def test_without_validation_numbers_no_configuration_is_chosen(empty: ResultsStore) -> None:

@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from scipy.stats import ttest_1samp
 
 from analysis.intervals import interval_of_difference, interval_of_mean, t_interval
-from tests.fraction_interval import fraction_interval
+from tests.grid.results.fraction_interval import fraction_interval
 
 DRAWS = 2000
 ACCURACIES = st.lists(st.floats(0.001, 0.999), min_size=2, max_size=12, unique=True)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from grid.results.store import ResultsStore, TrialEntry
-from tests.fraction_interval import fraction_interval
+from tests.grid.results.fraction_interval import fraction_interval
 
 SCORES = {"a": [0.61, 0.64, 0.72], "b": [0.5]}
 

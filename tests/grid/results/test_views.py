@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 from sqlalchemy import text
 
 from grid.results.store import ResultsStore, TrialEntry
-from tests.fraction_interval import fraction_interval
+from tests.grid.results.fraction_interval import fraction_interval
 
 TOLERANCE = 1e-6
 SERIES = ["experiment", "dataset", "method", "parameter", "metric", "split", "selection"]
