@@ -133,6 +133,10 @@ def compare(
     experiment: str,
     a: str,
     b: str,
+    drawing: Annotated[
+        list[str] | None,
+        typer.Option(help="An experiment on another drawing of the same data; may be given again."),
+    ] = None,
     dataset: Dataset = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "test",
@@ -141,26 +145,35 @@ def compare(
     results: Results = None,
 ) -> Answer:
     """B minus A, paired by seed; A and B are methods or configuration ids. Of a method with several
-    configurations, the one that is best on the validation split."""
+    configurations, the one that is best on the validation split. With --drawing a row more says what holds
+    over the drawings of the data, seeds and drawings both varying."""
     from analysis import tables
-    from analysis.compare import Wanted
+    from analysis.compare import EVERY_DRAWING, Wanted
     from analysis.compare import compare as compare_methods
 
     with open_store(results) as store:
-        store.experiment_summary(experiment)
-        wanted = Wanted(experiment, metric, split, selection, dataset=dataset, every_form=every_form)
+        wanted = Wanted(
+            experiment, metric, split, selection, dataset=dataset, every_form=every_form,
+            others=tuple(drawing or ()),
+        )  # fmt: skip
         table = compare_methods(store, wanted, a, b)
     return answer(
         f"{metric} on {split}",
         {
-            **{name: table[name] for name in ("dataset", "a", "b")},
-            "n": [tables.seeds(row) for row in tables.records(table)],
+            "dataset": table["dataset"],
+            **({"drawing": table["drawing"]} if (table["drawing"] == EVERY_DRAWING).any() else {}),
+            "a": table["a"],
+            "b": table["b"],
+            "n": [
+                f"{row['n']} drawings" if row["drawing"] == EVERY_DRAWING else tables.seeds(row)
+                for row in tables.records(table)
+            ],
             **_paired(table),
         },
         table,
         [
             f"{row['dataset']}: {row[side]} is the best of {row[f'chosen_{side}_from']} configurations on val"
-            for row in tables.records(table)
+            for row in tables.records(table.drop_duplicates("dataset", keep="last"))
             for side in ("a", "b")
             if row[f"chosen_{side}_from"] > 1
         ],

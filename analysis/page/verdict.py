@@ -37,7 +37,7 @@ def _sentence(store: ResultsStore, wanted: Wanted, dataset: str, best: "pd.Serie
         return f"{said}, and is the baseline itself."
     try:
         table = compare(store, wanted, BASELINE, str(best["config_id"]))
-        one = table[table["dataset"] == dataset].iloc[0]
+        one = table[table["dataset"] == dataset].iloc[-1]  # of all drawings, if there are several
     except LookupError:  # an IndexError is one too: the baseline may have other data sets only
         return f"{said}; there is no {BASELINE} to compare it with."
     said = f"{said}, {one['difference']:+.3f}"
