@@ -78,15 +78,6 @@ def scores(
     return table.assign(knobs=varying_knobs(table))
 
 
-def reported(store: ResultsStore, *, dataset: str | None = None, method: str | None = None) -> pd.DataFrame:
-    """Rows of the view `reported_vs_measured`, by where the numbers were published, and `knobs` of our
-    configurations as in `leaderboard`: a row for each that has the method, metric, split and selection."""
-    table = selected(store, "reported_vs_measured", {"dataset": dataset, "method": method})
-    order = ["dataset", "paper", "table_name", "row_name", "setting", "metric", "config_id"]
-    table = table.sort_values(order, ignore_index=True)
-    return table.assign(knobs=varying_knobs(table.assign(config=table["config"].fillna("{}"))))
-
-
 def seeds(row: Any) -> str:
     """Seeds that count, of those that were planned: `3`, or `2 of 3`."""
     n, planned = int(row["n"]), int(row["n_planned"])

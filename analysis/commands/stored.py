@@ -185,15 +185,21 @@ def compare(
 def reported(
     dataset: Dataset = None,
     method: Method = None,
+    metric: Annotated[str | None, typer.Option(help="One number only.")] = None,
+    split: Annotated[str | None, typer.Option(help="One split only.")] = None,
+    selection: Annotated[str | None, typer.Option(help="One rule of choosing weights only.")] = None,
     results: Results = None,
 ) -> Answer:
-    """Published numbers beside ours: a row for each of our configurations of that method, whose knobs must be
-    compared with the setting by eye."""
+    """Published numbers beside ours: a row for each of our configurations of that method. `departs` says in
+    what ours is not the publication's, as NAME=OURS (THEIRS), of what is known of it."""
     from analysis import tables
+    from analysis.reported import reported as beside_ours
     from analysis.terminal import number, with_interval
 
+    wanted = {"dataset": dataset, "method": method, "metric": metric, "split": split, "selection": selection}
     with open_store(results) as store:
-        table = tables.reported(store, dataset=dataset, method=method)
+        table = beside_ours(store, wanted)
+    rows = tables.records(table)
     return answer(
         "published numbers and ours",
         {
@@ -206,8 +212,9 @@ def reported(
             "reported": table["reported"].map(number),
             "measured": with_interval(table, "measured", "ci_low", "ci_high"),
             "difference": [number(value, "+") for value in table["difference"]],
-            "n": ["" if row["n"] is None else tables.seeds(row) for row in tables.records(table)],
-            "note": [tables.note({"form": "present", **row}) for row in tables.records(table)],
+            "n": ["" if row["n"] is None else tables.seeds(row) for row in rows],
+            "departs": ["" if row["departs"] is None else row["departs"] for row in rows],
+            "note": [tables.note({"form": "present", **row}) for row in rows],
             "configuration": table["knobs"],
         },
         table,

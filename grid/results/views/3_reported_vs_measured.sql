@@ -52,7 +52,7 @@ SELECT r.paper, r.table_name, r.row_name, r.setting, r.dataset, r.method, r.metr
   m.mean AS measured, m.std AS measured_std,
   COALESCE(m.mean * shrink / (m.mean * shrink + 1 - m.mean), m.mean - half) AS ci_low,
   COALESCE(m.mean / (m.mean + (1 - m.mean) * shrink), m.mean + half) AS ci_high,
-  m.mean - r.value AS difference, m.on_failed, m.warning
+  m.mean - r.value AS difference, m.on_failed, m.warning, r.knobs AS reported_knobs, r.images AS reported_images
 FROM reference_result r
 LEFT JOIN scaled m ON m.paper = r.paper AND m.table_name = r.table_name AND m.row_name = r.row_name
   AND m.setting = r.setting AND m.dataset = r.dataset AND m.method = r.method AND m.metric = r.metric

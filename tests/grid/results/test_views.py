@@ -218,7 +218,6 @@ def test_published_numbers_stand_beside_ours(store: ResultsStore) -> None:
         "selection": "last", "value": 0.75, "std": None, "n": None,
     }  # fmt: skip
     store.record_references([published, {**published, "row_name": "theirs", "method": "eac"}])
-    store.record_references([published])
     view = query(store, "SELECT * FROM reported_vs_measured ORDER BY row_name")
     assert view["row_name"].tolist() == ["ours", "theirs"]
     assert view["difference"][0] == pytest.approx(0.05)
