@@ -191,8 +191,8 @@ def _caption(data: Data, explanation: Explanation) -> str:
 
 def _jpeg(picture: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
-    # photographs with words: a fifth of a PNG's size, and with full colour resolution words stay sharp
-    Image.fromarray(picture).save(stream, format="JPEG", quality=85, subsampling=0)
+    # photographs with words: a seventh of a PNG's size; words are black, which coarse colours do not blur
+    Image.fromarray(picture).save(stream, format="JPEG", quality=65, subsampling="4:2:0", progressive=True)
     return stream.getvalue()
 
 
