@@ -7,15 +7,18 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from grid.stores.storage import Storage
+from grid.stores.storage import Storage, as_parquet
 
 MANIFEST = "manifest.json"  # the trial's report, written last
 FITTED = "fitted.safetensors"
 FACTS = "facts.json"
 PICTURES = "pictures.json"
+PREDICTIONS = "predictions.parquet"
 SUMS = "sha256"  # in the manifest; trials of earlier versions of the code have none: their files are taken
 REPORT = ("trial", "attempt", "metrics", "n_failed", "on_failed", "seconds", "provenance")
 
@@ -36,7 +39,7 @@ class Evidence:
         self._storage, self._folder = storage, folder
         self.sums: dict[str, str] = {}
 
-    def write(self, file: str, content: bytes) -> None:
+    def write(self, file: str, content: bytes | memoryview) -> None:
         """A file, by its name in the folder."""
         self._storage.write(f"{self._folder}/{file}", content)
         self.sums[file] = hashlib.sha256(content).hexdigest()
@@ -44,6 +47,10 @@ class Evidence:
     def write_json(self, file: str, value: Any) -> None:
         """A value as JSON; NaN is refused."""
         self.write(file, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+
+    def write_table(self, file: str, table: pa.Table) -> None:
+        """A Parquet file."""
+        self.write(file, as_parquet(table))
 
 
 class LeftEvidence:
@@ -83,6 +90,14 @@ class LeftEvidence:
         if found is None:
             raise BrokenEvidence(self._trial, FACTS, "is gone")
         return found
+
+    def predictions(self) -> pa.Table | None:
+        """The test split's predictions, see `grid.trials.predictions`; None if the trial left none."""
+        content = self.content(PREDICTIONS)
+        try:
+            return None if content is None else pq.read_table(pa.BufferReader(content))
+        except (pa.ArrowException, OSError) as error:
+            raise BrokenEvidence(self._trial, PREDICTIONS, f"cannot be read: {error}") from error
 
     def pictures(self) -> list[dict[str, Any]]:
         """`file`, `caption` and `wide` of each picture; none if the trial drew none."""
