@@ -112,8 +112,8 @@ class Method:
         return []
 
     def contributions(self, fitted: Fitted, data: Data, ids: Ids) -> list[Contributions]:
-        """What `explain` says first of each of these usable images, at most STRONGEST terms, in words: without
-        pictures it costs little, and a trial keeps it of all of them. Nothing of any where there is none."""
+        """What `explain` says first of each of these usable images, in words, at most STRONGEST terms:
+        without pictures it costs little, and a trial keeps it of all of them. Empty where there is none."""
         return [[] for _ in ids]
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:

@@ -88,14 +88,15 @@ def strongest_segments(
         for row, margins in enumerate(said.margins):
             places = np.flatnonzero(few.bags.valid[row])
             places = places[np.argsort(-np.abs(margins[places]), kind="stable")][:STRONGEST]
-            numbers = few.bags.segments[row]
-            found.append([(f"segment {numbers[i]} {said.of(row, i)}", float(margins[i])) for i in places])
+            numbers = few.bags.segments[row, places]
+            words = [f"segment {n} {said.of(row, int(i))}" for n, i in zip(numbers, places, strict=True)]
+            found.append(list(zip(words, map(float, margins[places]), strict=True)))
     return found
 
 
 class _Said:
-    """What each segment says: predicted, rival int64 (n,); margins float (n, N), C_iy - C_ir, which is above 0
-    where it speaks for the predicted class; source: who chose it."""
+    """What each segment says: predicted, rival int64 (n,); margins float (n, N), C_iy - C_ir, above 0 where
+    it speaks for the predicted class; source: who chose it."""
 
     def __init__(
         self, method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, trusted: Collection[str]
