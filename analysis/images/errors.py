@@ -75,8 +75,7 @@ def _of_seed(pair: Mapping[Any, Any]) -> pd.DataFrame:
         table = left.to_pandas().set_index("image_id")
         sides.append(table.assign(wrong=table["predicted"] != table["label"]))
     own = ["predicted_name", "evidence", "wrong"]
-    both: pd.DataFrame = sides[0].join(sides[1][own], how="inner", lsuffix="_a", rsuffix="_b")
-    return both
+    return pd.merge(sides[0], sides[1][own], left_index=True, right_index=True, suffixes=("_a", "_b"))
 
 
 def _images(seeds: Mapping[int, tuple[Mapping[Any, Any], pd.DataFrame]]) -> pd.DataFrame:
