@@ -105,9 +105,9 @@ def _images(seeds: Mapping[int, tuple[Mapping[Any, Any], pd.DataFrame]]) -> pd.D
 
 
 def said(evidence: Any) -> str:
-    """What decided an image, as one text: `crest +1.20, NOT long tail +0.31`."""
+    """What decided an image, as one text: `crest +1.20; NOT long tail +0.31`."""
     terms = [] if evidence is None else evidence
-    return ", ".join(f"{term['what']} {term['contribution']:+.2f}" for term in terms)
+    return "; ".join(f"{term['what']} {term['contribution']:+.2f}" for term in terms)
 
 
 def _pictures(trial: str, uri: str) -> dict[int, str]:

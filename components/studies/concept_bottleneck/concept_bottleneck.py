@@ -18,7 +18,6 @@ from components.evaluation.accuracies import accuracy_metrics, accuracy_names, k
 from components.identity import rng
 from components.method import (
     LAST,
-    STRONGEST,
     Contributions,
     Explanation,
     Fitted,
@@ -33,7 +32,13 @@ from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts, Template
-from components.studies.concept_bottleneck.evidence import evidence_for, rules_table, verdict, why_dropped
+from components.studies.concept_bottleneck.evidence import (
+    contributions_to,
+    evidence_for,
+    rules_table,
+    verdict,
+    why_dropped,
+)
 from components.studies.concept_bottleneck.final.final_layer import (
     NEC_TARGETS,
     FinalLayer,
@@ -289,11 +294,9 @@ class ConceptBottleneck(Method):
 
     def contributions(self, fitted: Fitted, data: Data, ids: Ids) -> list[Contributions]:
         """The first concepts of `explain`, and what each adds to the logit of the predicted class."""
-        weight, names = final_layer(fitted).weight, fitted.facts["concepts"]
         concepts = self.concepts(fitted, data, ids)
         predicted = self.logits(fitted, data, ids, concepts).argmax(axis=1)
-        found = (evidence_for(weight[y], row, names) for y, row in zip(predicted, concepts, strict=True))
-        return [list(zip(e.captions, map(float, e.contributions), strict=True))[:STRONGEST] for e in found]
+        return contributions_to(final_layer(fitted).weight[predicted], concepts, fitted.facts["concepts"])
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The final layer's weights as a Sankey diagram."""

@@ -129,7 +129,7 @@ def test_images_are_those_of_a_loop(store: ResultsStore) -> None:
     ]
     assert list(found["path"]) == [f"{LABELS[i]}/{IDS[i]}.png" for i in order]
     assert set(found["evidence_a"]) == {""}
-    assert list(found["evidence_b"]) == [f"crest of {IDS[i]} +1.25, NOT tail -0.50" for i in order]
+    assert list(found["evidence_b"]) == [f"crest of {IDS[i]} +1.25; NOT tail -0.50" for i in order]
 
 
 @pytest.mark.parametrize("b", ["lf_cbm", "10"])
