@@ -89,7 +89,8 @@ def strongest_segments(
             places = np.flatnonzero(few.bags.valid[row])
             places = places[np.argsort(-np.abs(margins[places]), kind="stable")][:STRONGEST]
             numbers = few.bags.segments[row, places]
-            words = [f"segment {n} {said.of(row, int(i))}" for n, i in zip(numbers, places, strict=True)]
+            called = ["" if number == WHOLE_IMAGE else f"segment {number} " for number in numbers]
+            words = [name + said.of(row, int(i)) for name, i in zip(called, places, strict=True)]
             found.append(list(zip(words, map(float, margins[places]), strict=True)))
     return found
 

@@ -182,6 +182,14 @@ def test_the_command_for_people_and_programs(url: str) -> None:
     assert json.loads(again.stdout)[0]["evidence_a"].startswith("crest of ")
 
 
+def test_where_both_are_right_or_wrong_alike_there_is_no_image(url: str) -> None:
+    printed = call(url, "standard", "standard")
+    assert printed.exit_code == 0, printed.output
+    assert "no rows" in printed.stdout
+    assert printed.stdout.count("McNemar's exact p = 1\n") == 3
+    assert json.loads(call(url, "standard", "standard", "--json").stdout) == []
+
+
 def test_what_cannot_be_compared_is_one_line(url: str, store: ResultsStore, tmp_path: Path) -> None:
     for arguments, why in (
         (("standard", "none"), "has done trials of both 'standard' and 'none'"),

@@ -165,7 +165,7 @@ def test_the_strongest_segments_by_hand(told):
     assert [what.partition(" (")[0] for what, _ in second] == ["segment 2", "segment 0"], (
         "as the stage has them"
     )
-    assert third[0][0].startswith("segment -1 (the whole image): ")
+    assert third[0][0].startswith("(the whole image): ")
     assert strongest_segments(METHOD, head, data, bags, ())[0][1][0] == f"segment 1 (CLIP: {NAMES[2]})"
 
 
