@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student_t
+from scipy.special import stdtr
 
 from analysis.intervals import interval_of_difference
 from analysis.tables import Where, common_notes, last_plan, rows_of, selected
@@ -126,7 +126,7 @@ def _p_value(gains: "pd.Series[float]") -> float:
     error = float(gains.std(ddof=1)) / n**0.5
     if error == 0:
         return float(gains.mean() == 0)
-    return float(2 * student_t.sf(abs(float(gains.mean())) / error, n - 1))
+    return float(2 * stdtr(n - 1, -abs(float(gains.mean())) / error))
 
 
 def holm(p: "pd.Series[float]") -> "pd.Series[float]":

@@ -1,10 +1,9 @@
 """Accuracy of each group, and what changed against a baseline."""
 
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from analysis.compare import BASELINE, Wanted, named
-from analysis.intervals import interval_of_difference, interval_of_mean
+from analysis.intervals import interval_of_difference, interval_of_mean, wilson
 from analysis.tables import last_plan, varying_knobs
 from grid.results.store import ResultsStore
 
@@ -69,8 +68,7 @@ def _sizes(store: ResultsStore, wanted: Wanted) -> dict[tuple[str, str], int]:
 def _of_images(mean: float, images: int | None, metric: str) -> tuple[float | None, float | None]:
     if not images or "accuracy" not in metric or not 0 <= mean <= 1:
         return None, None
-    low, high = proportion_confint(mean * images, images, method="wilson")
-    return float(low), float(high)
+    return wilson(mean, images)
 
 
 def _baseline(rows: pd.DataFrame, name: str | None) -> tuple[str, str] | None:

@@ -3,10 +3,9 @@ EAC's reproduction study (choice A, choice B, discord)."""
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
+from analysis.intervals import wilson
 from analysis.tables import read, records
 from grid.results.store import ResultsStore
 
@@ -18,14 +17,6 @@ WHERE p.experiment = :experiment
 """
 EVERYONE = "all"
 CHOICES = ("a", "b", "discord")
-Z = float(norm.ppf(0.975))
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share of `n` votes; n need not be whole."""
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * float(np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def effective_votes(chosen: "pd.Series[bool]", images: "pd.Series[str]") -> float:

@@ -11,7 +11,8 @@ from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 from analysis.cli import app
-from analysis.images.preferences import effective_votes, preferences, wilson
+from analysis.images.preferences import effective_votes, preferences
+from analysis.intervals import wilson
 from grid.results.store import ResultsStore
 
 
