@@ -5,10 +5,11 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,8 +18,6 @@ from analysis.answer import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PIPE_WIDTH = 1000  # columns: rows are never cut for a program that reads them
 
 
 def with_interval(table: "pd.DataFrame", mean: str, low: str, high: str, sign: str = "") -> list[str]:
@@ -104,6 +103,21 @@ def _print_latex(answer: Answer) -> None:
         print(f"% {_one_line(line)}")
 
 
+def _padded(answer: Answer) -> Iterator[str]:
+    """The table in lines as Rich makes them, which takes a millisecond a row."""
+    rows = [[*answer.columns], *_cells(answer)]
+    widths = [max(map(cell_len, column)) + 2 for column in zip(*rows, strict=True)]
+    if answer.title:
+        yield answer.title
+    if len(rows) == 1:
+        yield "no rows"
+    else:
+        for row in rows:
+            cells = zip(row, widths, strict=True)
+            yield "".join(cell + " " * (width - cell_len(cell)) for cell, width in cells)
+    yield from answer.below
+
+
 def _cells(answer: Answer) -> list[list[str]]:
     return [[_one_line(cell) for cell in row] for row in zip(*answer.columns.values(), strict=True)]
 
@@ -114,8 +128,10 @@ def _one_line(value: Any) -> str:
 
 def _print_table(answer: Answer) -> None:
     """A table of text and the lines below it; in a pipe without colours, and never cut to a width."""
-    piped = not sys.stdout.isatty()
-    console = Console(width=PIPE_WIDTH, color_system=None) if piped else Console()
+    if not sys.stdout.isatty():
+        print("\n".join(_padded(answer)))
+        return
+    console = Console()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in answer.columns:
         table.add_column(Text(name))  # no markup, wherever the text comes from
