@@ -24,6 +24,7 @@ from grid.free_text import redacted
 from grid.results.reads import rows, varying_knobs
 from grid.results.schema import EarlierTrial, Experiment, ExperimentTrial, Launch, Trial
 from grid.results.store import ResultsStore
+from grid.stores.evidence import PICTURES
 from grid.tracking.keys import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, escaped, key, metric_key, shortened
 from grid.tracking.place import Place, known_identity, open_place
 
@@ -124,10 +125,12 @@ class Mirror:
                 Trial, trial, f"tags.trial = '{trial_id}'", partial(self._name, trial), tags
             )
             self._log(run_id, trial, tags)
+            left = _local_folder(trial["artifacts_uri"])
+            if trial["status"] == "done" and (left / PICTURES).is_file():  # what the pictures' numbers mean
+                self._client.log_artifact(run_id, str(left / PICTURES))
             for name in ("pictures", "files"):
-                folder = _local_folder(trial["artifacts_uri"]) / name
-                if trial["status"] == "done" and folder.is_dir():
-                    with _named_for_mlflow(folder) as named:
+                if trial["status"] == "done" and (left / name).is_dir():
+                    with _named_for_mlflow(left / name) as named:
                         self._client.log_artifacts(run_id, str(named), name)
             self._set_status(run_id, trial)
             same = (Trial.status == trial["status"], Trial.attempt == trial["attempt"])

@@ -163,8 +163,9 @@ def _write_pictures(evidence: Evidence, method: Method, fitted: Fitted, data: Da
 
     for explanation in method.explain(fitted, data, shown):
         (image,) = data.images(np.array([explanation.image_id]))
-        caption = _caption(data, explanation)
-        write(Picture(str(explanation.image_id), draw(image, explanation), caption), wide=False)
+        pixels, said = draw(image, explanation)
+        caption = "\n".join([_caption(data, explanation), *said])
+        write(Picture(str(explanation.image_id), pixels, caption), wide=False)
     for picture in method.pictures(fitted, data, shown):
         write(picture, wide=True)
     if listed:
@@ -191,7 +192,7 @@ def _caption(data: Data, explanation: Explanation) -> str:
 
 def _jpeg(picture: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
-    # photographs with words: a fifth of a PNG's size, and with full colour resolution words stay sharp
+    # photographs, and plots with words: a fifth of a PNG's size; with full colour resolution words stay sharp
     Image.fromarray(picture).save(stream, format="JPEG", quality=85, subsampling=0)
     return stream.getvalue()
 
