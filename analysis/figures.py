@@ -9,10 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7ec"
+INK, MUTED, GRID = "#1f2933", "#55606c", "#e3e7ec"
 Draw = Callable[[pd.DataFrame, Axes], None]
-COLOURS = ("#2563a8", "#d1661f", "#2f8f6b", "#9a4fb0", "#b8930b", "#c23b5a", "#4b6b8a", "#7a5c3d")
-MARKERS = "osD^vPX*"
+# Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision. Without their yellow,
+# which is too light for points on white
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = "osD^vPX*"  # one more than colours, so that the first 56 pairs of both differ
 MANY = 30  # values: more than these (a random search) are dots, with neither line nor labels
 
 
@@ -51,7 +53,7 @@ def ablation_curve(table: pd.DataFrame, axes: Axes) -> None:
         axes.errorbar(
             x, rows["mean"],
             yerr=None if ordered else _lengths(rows, "mean", "ci_low", "ci_high"),
-            color=colour, marker="o", markersize=5, linewidth=1.6 if ordered else 0,
+            color=colour, marker=MARKERS[number], markersize=5, linewidth=1.6 if ordered else 0,
             elinewidth=1, label=str(metric).replace("_", " "),
         )  # fmt: skip
     first = table.drop_duplicates("value").sort_values("place")

@@ -115,11 +115,15 @@ def _tinted(
         mixed[find_boundaries(large[region], mode="inner")] = 255
     picture = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    for number, region in enumerate(order, start=1):
-        if large[region].any():  # where the region is widest, so that it lies inside
-            depth = distance_transform_edt(np.pad(large[region], 1))[1:-1, 1:-1]
+    free = np.ones((SIDE, SIDE), bool)  # of numbers: small regions choose first, as large ones have more room
+    for number, region in sorted(enumerate(order, start=1), key=lambda one: int(large[one[1]].sum())):
+        inside = large[region] & free if (large[region] & free).any() else large[region]
+        if inside.any():  # where the region is widest, so that it lies inside
+            depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
             row, column = np.unravel_index(int(depth.argmax()), depth.shape)
             _write(pen, (int(column), int(row)), number, DIGIT[2])
+            down, across = np.ogrid[:SIDE, :SIDE]
+            free &= (down - row) ** 2 + (across - column) ** 2 > DIGIT[2] ** 2
     return picture
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, label
 
 from components.evaluation.pictures import LARGE, SIDE, draw, draw_evidence
 from components.method import Explanation
@@ -37,6 +38,16 @@ def test_a_number_lies_inside_its_region_also_where_the_region_is_a_ring():
     grey = photograph[hole].mean(axis=2, keepdims=True)
     assert abs(with_ring[hole] - grey).max() <= 1  # nothing is written there
     assert (with_ring == 20).all(axis=2).any()  # the number's outline
+
+
+def test_numbers_of_nested_regions_do_not_lie_upon_each_other():
+    """Three squares around one middle: three numbers with an outline each, apart from one another."""
+    squares = np.zeros((3, 96, 96), bool)
+    for number, half in enumerate((12, 24, 40)):
+        squares[number, 48 - half : 48 + half, 48 - half : 48 + half] = True
+    _, tinted, _ = panels(squares, [1.0, 1.0, 1.0])
+    ink = (np.abs(tinted - 20) <= 2).all(axis=2)
+    assert label(binary_dilation(ink, iterations=2))[1] == 3
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [-1.0, -2.0], [1e-30, 0.0]])
