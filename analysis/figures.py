@@ -27,7 +27,7 @@ def worst_group_against_average(table: pd.DataFrame, axes: Axes) -> None:
             xerr=_lengths(rows, "average_accuracy", *_interval("average_accuracy")),
             yerr=_lengths(rows, "worst_group_accuracy", *_interval("worst_group_accuracy")),
             fmt=MARKERS[number % len(MARKERS)], color=COLOURS[number % len(COLOURS)],
-            markersize=6, markeredgecolor="white", markeredgewidth=0.8, elinewidth=1,
+            markersize=8, markeredgecolor="white", markeredgewidth=0.6, elinewidth=1,
             ecolor=(*_rgb(COLOURS[number % len(COLOURS)]), 0.35), label=str(method),
         )  # fmt: skip
     _show_fractions(axes)
