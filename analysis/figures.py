@@ -15,6 +15,7 @@ Draw = Callable[[pd.DataFrame, Axes], None]
 # which is too light for points on white
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX*"  # one more than colours, so that the first 56 pairs of both differ
+LONG, ACROSS = 24, 60  # letters of a value, and of all values side by side
 MANY = 30  # values: more than these (a random search) are dots, with neither line nor labels
 
 
@@ -58,7 +59,10 @@ def ablation_curve(table: pd.DataFrame, axes: Axes) -> None:
         )  # fmt: skip
     first = table.drop_duplicates("value").sort_values("place")
     if len(first) <= MANY:
-        axes.set_xticks(first["place"], first["value"], fontsize=9)
+        said = [_shortened(str(value)) for value in first["value"]]
+        axes.set_xticks(first["place"], said, fontsize=9)
+        if sum(map(len, said)) > ACROSS:
+            axes.tick_params(axis="x", labelrotation=90)
     axes.margins(x=0.08)
     _show_fractions(axes)
     axes.set(xlabel=str(first["parameter"].iloc[0]))
@@ -129,6 +133,11 @@ def _drawn(draw: Draw, table: pd.DataFrame, width: float, height: float) -> Figu
     axes.yaxis.label.set_color(INK)
     draw(table, axes)
     return figure
+
+
+def _shortened(value: str) -> str:
+    """The beginning and the end of a long value, such as a path."""
+    return value if len(value) <= LONG else f"{value[: LONG // 2 - 1]}…{value[-LONG // 2 :]}"
 
 
 def _show_fractions(axes: Axes) -> None:

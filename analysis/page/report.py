@@ -61,7 +61,8 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
     launches = summary["launches"]
     notes = json.loads(launches[-1]["plan"]).get("notes", {}) if launches else {}
     leaders = tables.leaderboard(store, experiment=experiment)
-    knobs = pd.concat([effects(store, experiment, metric=metric) for metric in METRICS])
+    found = [effects(store, experiment, metric=metric) for metric in METRICS]
+    knobs = pd.concat([table for table in found if len(table)] or found)  # empty ones have no types
     datasets = sorted({*leaders["dataset"], *notes})
     return {
         "experiment": experiment,
