@@ -66,7 +66,7 @@ def ablation_curve(table: pd.DataFrame, axes: Axes) -> None:
     axes.margins(x=0.08)
     _show_fractions(axes)
     axes.set(xlabel=str(first["parameter"].iloc[0]))
-    axes.legend(frameon=False, fontsize=9, loc="best")
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def effects_of_knobs(table: pd.DataFrame, axes: Axes) -> None:
