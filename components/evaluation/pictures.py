@@ -118,7 +118,8 @@ def _tinted(
     free = np.ones((SIDE, SIDE), bool)  # of numbers: small regions choose first, as large ones have more room
     for number, region in sorted(enumerate(order, start=1), key=lambda one: int(large[one[1]].sum())):
         inside = large[region] & free if (large[region] & free).any() else large[region]
-        if inside.any():  # where the region is widest, so that it lies inside
+        if inside.any() and not large[region].all():  # the whole image has no place to point to
+            # where the region is widest, so that the number lies inside
             depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
             row, column = np.unravel_index(int(depth.argmax()), depth.shape)
             _write(pen, (int(column), int(row)), number, DIGIT[2])

@@ -40,6 +40,12 @@ def test_a_number_lies_inside_its_region_also_where_the_region_is_a_ring():
     assert (with_ring == 20).all(axis=2).any()  # the number's outline
 
 
+def test_what_is_of_the_whole_image_has_a_line_and_no_place() -> None:
+    _, tinted, said = panels(np.ones((2, 96, 96), bool), [3.0, 1.0], ("a beak", "water"))
+    assert said == ["1: 75 %  a beak", "2: 25 %  water"]
+    assert not (np.abs(tinted - 20) <= 2).all(axis=2).any(), "no number's outline"
+
+
 def test_numbers_of_nested_regions_do_not_lie_upon_each_other():
     """Three squares around one middle: three numbers with an outline each, apart from one another."""
     squares = np.zeros((3, 96, 96), bool)
