@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from analysis.compare import t_interval
-from analysis.tables import Where, common_notes, rows_of, selected
+from analysis.intervals import interval_of_difference
+from analysis.tables import Where, common_notes, last_plan, rows_of, selected
 from grid.results.store import ResultsStore
 
 SERIES = ["form", "dataset", "data_fingerprint", "method", "method_version", "parameter", "group_name"]
 COLUMNS = ["reference", "difference", "difference_ci_low", "difference_ci_high"]
+DEFAULT = "default"
 BySeed = dict[tuple[Any, ...], pd.DataFrame]
 
 
@@ -19,11 +20,12 @@ def effects(
     store: ResultsStore,
     experiment: str,
     *,
+    parameter: str | None = None,
+    dataset: str | None = None,
+    method: str | None = None,
     metric: str = "worst_group_accuracy",
     split: str = "test",
     selection: str = "last",
-    parameter: str | None = None,
-    method: str | None = None,
     to: str | None = None,
     every_form: bool = False,
 ) -> pd.DataFrame:
@@ -31,14 +33,16 @@ def effects(
 
     With `every_form` those of `ablation_by_form`: what only an earlier form of the experiment asked for has
     rows of its own. `to`: the value that differences are to, of every knob that has it, in place of the
-    smallest one. `p` is the two-sided p-value of a paired t-test over seeds, `p_holm` the same corrected by
-    Holm's method for all differences in the table.
+    smallest one; `default` is what the method has where a spec says nothing, as the last launch planned it.
+    `p` is the two-sided p-value of a paired t-test over seeds, `p_holm` the same corrected by Holm's method
+    for all differences in the table.
 
     Raises LookupError for an experiment that is not in the store, and for a `to` that no knob has.
     """
     store.experiment_summary(experiment)
     wanted: Where = {
         "experiment": experiment,
+        "dataset": dataset,
         "metric": metric,
         "split": split,
         "selection": selection,
@@ -48,7 +52,7 @@ def effects(
     table = rows_of(store, "ablation", wanted, every_form)
     by_seed = _by_seed(selected(store, "ablation_cell", wanted).dropna(subset="score"))
     if to is not None and not table.empty:
-        table = _against(table, by_seed, to)
+        table = _against(table, by_seed, _references(store, experiment, table, to), metric)
     table = table.astype(dict.fromkeys(COLUMNS[1:], float))  # objects, where all are NULL
     asked = zip(_keys(table), table["value"], table["reference"], strict=True)
     table = table.assign(p=[_p_value(_gains(by_seed, *one)) for one in asked]).astype({"p": float})
@@ -62,17 +66,33 @@ def effects(
     )
 
 
-def _against(table: pd.DataFrame, by_seed: BySeed, to: str) -> pd.DataFrame:
-    """The table with differences to the value `to`."""
-    having = set(_keys(table[(table["value"] == to) & (table["n"] > 0)]))
-    if not having:
-        knobs = table[table["n"] > 0].groupby("parameter")["value"].unique()
-        there = "; ".join(f"{name}: {', '.join(values)}" for name, values in knobs.items())
-        raise LookupError(f"no knob has the value {to!r}; there are {there or 'no knobs'}")
-    gains = [_gains(by_seed, key, value, to) for key, value in zip(_keys(table), table["value"], strict=True)]
-    references = [to if key in having else None for key in _keys(table)]
+def _references(store: ResultsStore, experiment: str, table: pd.DataFrame, to: str) -> dict[Any, str]:
+    """The value that differences are to, by series: of those that have it."""
+    defaults = last_plan(store, experiment).get("defaults", {}) if to == DEFAULT else {}
+    rows = table[table["n"] > 0]
+    wanted = [
+        defaults.get(method, {}).get(parameter) if to == DEFAULT else to
+        for method, parameter in zip(rows["method"], rows["parameter"], strict=True)
+    ]
+    found = {
+        key: value for key, value, one in zip(_keys(rows), rows["value"], wanted, strict=True) if value == one
+    }
+    if not found:
+        values = rows.groupby("parameter")["value"].unique()
+        there = "; ".join(f"{name}: {', '.join(own)}" for name, own in values.items()) or "no knobs"
+        what = "its default" if to == DEFAULT else f"the value {to!r}"
+        raise LookupError(f"no knob has {what} among its values; there are {there}")
+    return found
+
+
+def _against(table: pd.DataFrame, by_seed: BySeed, to: dict[Any, str], metric: str) -> pd.DataFrame:
+    """The table with differences to these values, by series."""
+    references = [to.get(key) for key in _keys(table)]
+    asked = zip(_keys(table), table["value"], references, strict=True)
+    gains = [_gains(by_seed, key, value, reference) for key, value, reference in asked]
     found = [
-        (reference, own.mean(), *t_interval(own)) for reference, own in zip(references, gains, strict=True)
+        (reference, own.mean(), *interval_of_difference(own, metric))
+        for reference, own in zip(references, gains, strict=True)
     ]
     return table.assign(**pd.DataFrame(found, columns=COLUMNS, index=table.index))
 

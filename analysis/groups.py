@@ -1,40 +1,35 @@
 """Accuracy of each group, and what changed against a baseline."""
 
 import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
 
-from analysis.compare import BASELINE, named, t_interval
-from analysis.tables import read, varying_knobs
+from analysis.compare import BASELINE, Wanted, named
+from analysis.intervals import interval_of_difference, interval_of_mean
+from analysis.tables import last_plan, varying_knobs
 from grid.results.store import ResultsStore
 
-SCORES = """
-SELECT DISTINCT t.id, t.dataset, t.method, t.config_id, t.config, t.seed, m.group_name, m.value AS score
-FROM experiment_trial e JOIN trial t ON t.id = e.trial_id JOIN metric m ON m.trial_id = t.id
-WHERE e.experiment = :experiment AND t.status = 'done' AND m.step IS NULL AND m.name = :metric
-  AND m.split = :split AND m.selection = :selection AND m.group_name <> 'all' AND m.value IS NOT NULL
-"""
 LINE = ["dataset", "method", "config_id", "group_name"]
 
 
-def groups(
-    store: ResultsStore,
-    experiment: str,
-    *,
-    metric: str = "group_accuracy",
-    baseline: str | None = None,
-    split: str = "test",
-    selection: str = "last",
-) -> pd.DataFrame:
-    """A row for each configuration and group: `mean` over `n` seeds with a 95 % t-interval, and `difference`,
+def groups(store: ResultsStore, wanted: Wanted, *, baseline: str | None = None) -> pd.DataFrame:
+    """A row for each configuration and group: `mean` over `n` seeds with its 95 % interval, and `difference`,
     paired by seed, to the configuration of the same data set that `baseline` names: a method with one
     configuration, or the beginning of a configuration's id. `standard` where it is None and there is one.
+
+    `images` of the group are in the split, as the experiment's last launch planned it; None if unsaid.
+    Seeds share these images, so that the intervals do not hold the chance of which images were drawn:
+    images_ci_low and images_ci_high, Wilson's interval of the mean as a share of that many images, for
+    accuracies of groups, say how much that is.
 
     Raises LookupError for an experiment that is not in the store or has no such metric of groups, and for a
     baseline that it has not, or has several of.
     """
-    store.experiment_summary(experiment)
-    found = read(store, SCORES, experiment=experiment, metric=metric, split=split, selection=selection)
+    store.experiment_summary(wanted.experiment)
+    found = wanted.scores(store, wanted.split, groups=True)
     if found.empty:
-        raise LookupError(f"{experiment} has no {metric} of groups ({split}, {selection})")
+        raise LookupError(
+            f"{wanted.experiment} has no {wanted.metric} of groups ({wanted.split}, {wanted.selection})"
+        )
     table = found.groupby(["dataset", "method", "config_id", "config", "group_name"])["score"].agg(
         ["mean", "count"]
     )
@@ -42,20 +37,40 @@ def groups(
     by_seed = {line: rows.groupby("seed")["score"].mean() for line, rows in found.groupby(LINE)}
     bases = {dataset: _baseline(rows, baseline) for dataset, rows in table.groupby("dataset")}
     if baseline is not None and not any(bases.values()):
-        raise LookupError(f"{experiment} has no configuration {baseline!r}")
+        raise LookupError(f"{wanted.experiment} has no configuration {baseline!r}")
+    sizes = _sizes(store, wanted)
     rows = []
     for row in table.to_dict("records"):
         own, base = by_seed[tuple(row[name] for name in LINE)], bases[row["dataset"]]
-        row["ci_low"], row["ci_high"] = t_interval(own)
+        row["ci_low"], row["ci_high"] = interval_of_mean(own, wanted.metric)
+        row["images"] = sizes.get((row["dataset"], row["group_name"]))
+        row["images_ci_low"], row["images_ci_high"] = _of_images(row["mean"], row["images"], wanted.metric)
         other = by_seed.get((row["dataset"], *base, row["group_name"])) if base else None
         is_base = base == (row["method"], row["config_id"])
         gains = pd.Series(dtype=float) if other is None or is_base else (own - other).dropna()
         row["baseline"] = base[0] if base else None
         row["difference"] = gains.mean() if len(gains) else None
-        row["difference_ci_low"], row["difference_ci_high"] = t_interval(gains)
+        row["difference_ci_low"], row["difference_ci_high"] = interval_of_difference(gains, wanted.metric)
         rows.append(row)
     done = pd.DataFrame(rows).sort_values(LINE, ignore_index=True)
     return done.assign(knobs=varying_knobs(done)).drop(columns="config")
+
+
+def _sizes(store: ResultsStore, wanted: Wanted) -> dict[tuple[str, str], int]:
+    """Images by data set and group."""
+    planned = last_plan(store, wanted.experiment).get("group_sizes", {})
+    return {
+        (dataset, group): size
+        for dataset, splits in planned.items()
+        for group, size in splits.get(wanted.split, {}).items()
+    }
+
+
+def _of_images(mean: float, images: int | None, metric: str) -> tuple[float | None, float | None]:
+    if not images or "accuracy" not in metric or not 0 <= mean <= 1:
+        return None, None
+    low, high = proportion_confint(mean * images, images, method="wilson")
+    return float(low), float(high)
 
 
 def _baseline(rows: pd.DataFrame, name: str | None) -> tuple[str, str] | None:

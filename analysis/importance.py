@@ -22,9 +22,11 @@ def importance(
     experiment: str,
     metric: str,
     *,
+    dataset: str | None = None,
+    method: str | None = None,
     split: str = "val",
     selection: str = "last",
-    method: str | None = None,
+    every_form: bool = False,
 ) -> pd.DataFrame:
     """One row for each knob that varies within a method on a data set, the most important first.
 
@@ -37,10 +39,11 @@ def importance(
     Raises LookupError for an experiment that is not in the store, a metric that it has not, or where no
     method has 4 configurations that differ.
     """
-    table = scores(store, experiment, [metric], split=split, selection=selection)
+    table = scores(
+        store, experiment, [metric], dataset=dataset, method=method, split=split, selection=selection,
+        every_form=every_form,
+    )  # fmt: skip
     table = table[table["n"] > 0]
-    if method is not None:
-        table = table[table["method"] == method]
     found = [
         pd.DataFrame(_of_knobs(rows)).assign(dataset=str(dataset), method=str(name), configurations=len(rows))
         for (dataset, name), rows in table.groupby(["dataset", "method"])

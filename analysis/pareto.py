@@ -9,8 +9,9 @@ from grid.results.store import ResultsStore
 
 SECONDS = """
 SELECT t.dataset, t.config_id, AVG(t.seconds) AS seconds
-FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
-WHERE e.experiment = :experiment AND t.status = 'done' GROUP BY t.dataset, t.config_id
+FROM trial t JOIN (SELECT DISTINCT trial_id FROM asked_trial WHERE experiment = :experiment) e
+  ON e.trial_id = t.id
+WHERE t.status = 'done' GROUP BY t.dataset, t.config_id
 """
 KEY = ["dataset", "method", "config_id", "knobs"]
 
@@ -21,8 +22,11 @@ def pareto(
     most: list[str],
     least: list[str],
     *,
+    dataset: str | None = None,
+    method: str | None = None,
     split: str = "test",
     selection: str = "last",
+    every_form: bool = False,
 ) -> pd.DataFrame:
     """A row for each configuration that has all of the numbers, with their means over seeds.
 
@@ -35,7 +39,10 @@ def pareto(
     Raises LookupError for an experiment that is not in the store and for a metric that it has not.
     """
     metrics = [name for name in [*most, *least] if name != "seconds"]
-    table = scores(store, experiment, metrics, split=split, selection=selection)
+    table = scores(
+        store, experiment, metrics, dataset=dataset, method=method, split=split, selection=selection,
+        every_form=every_form,
+    )  # fmt: skip
     wide = table.pivot(index=KEY, columns="metric", values="mean").reset_index()
     fewest = table.groupby("config_id")["n"].min().rename("n")
     wide = wide.merge(fewest, on="config_id").merge(

@@ -11,14 +11,16 @@ from sqlalchemy import String, bindparam, text
 from grid.results.entry import flattened
 from grid.results.store import ResultsStore
 
+LAST_PLAN = "SELECT plan FROM launch WHERE experiment = :experiment ORDER BY id DESC LIMIT 1"
 Where = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
 
 
 def leaderboard(
     store: ResultsStore,
     *,
-    dataset: str | None = None,
     experiment: str | None = None,
+    dataset: str | None = None,
+    method: str | None = None,
     split: str = "test",
     selection: str = "last",
     every_form: bool = False,
@@ -30,7 +32,13 @@ def leaderboard(
     that is not in the store.
     """
     asked = None if experiment is None else _configurations(store, experiment, every_form)
-    wanted: Where = {"dataset": dataset, "split": split, "selection": selection, "config_id": asked}
+    wanted: Where = {
+        "dataset": dataset,
+        "method": method,
+        "split": split,
+        "selection": selection,
+        "config_id": asked,
+    }
     table = rows_of(store, "leaderboard", wanted, every_form)
     table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
     return table.assign(knobs=varying_knobs(table))
@@ -41,6 +49,8 @@ def scores(
     experiment: str,
     metrics: Sequence[str],
     *,
+    dataset: str | None = None,
+    method: str | None = None,
     split: str = "test",
     selection: str = "last",
     group: str = "all",
@@ -50,23 +60,22 @@ def scores(
     statistics, and `knobs` as in `leaderboard`. every_form and LookupError as there,
     and for a metric that no trial of the experiment has."""
     asked = _configurations(store, experiment, every_form)
-    wanted: Where = {"split": split, "selection": selection, "group_name": group, "config_id": asked}
+    wanted: Where = {
+        "dataset": dataset,
+        "method": method,
+        "split": split,
+        "selection": selection,
+        "group_name": group,
+        "config_id": asked,
+    }
     table = rows_of(store, "score", {**wanted, "metric": list(metrics)}, every_form)
     absent = [name for name in metrics if not (table["metric"] == name).any()]
     if absent:
         there = set(rows_of(store, "score", wanted, every_form)["metric"])
         near = get_close_matches(absent[0], sorted(there), n=4, cutoff=0.3)
-        raise LookupError(f"{experiment} has no {absent[0]} ({split}, {selection}, {group}); closest: {near}")
+        where = ", ".join(filter(None, [dataset, method, split, selection, group]))
+        raise LookupError(f"{experiment} has no {absent[0]} ({where}); closest: {near}")
     return table.assign(knobs=varying_knobs(table))
-
-
-def reported(store: ResultsStore, *, dataset: str | None = None, method: str | None = None) -> pd.DataFrame:
-    """Rows of the view `reported_vs_measured`, by where the numbers were published, and `knobs` of our
-    configurations as in `leaderboard`: a row for each that has the method, metric, split and selection."""
-    table = selected(store, "reported_vs_measured", {"dataset": dataset, "method": method})
-    order = ["dataset", "paper", "table_name", "row_name", "setting", "metric", "config_id"]
-    table = table.sort_values(order, ignore_index=True)
-    return table.assign(knobs=varying_knobs(table.assign(config=table["config"].fillna("{}"))))
 
 
 def seeds(row: Any) -> str:
@@ -122,6 +131,13 @@ def read(store: ResultsStore, query: str, **values: Any) -> pd.DataFrame:
     ]
     with store.reading() as connection:
         return pd.read_sql(text(query).bindparams(*several), connection, params=values)
+
+
+def last_plan(store: ResultsStore, experiment: str) -> dict[str, Any]:
+    """What the experiment's last launch planned; empty where there is none, or it is no mapping."""
+    found = read(store, LAST_PLAN, experiment=experiment)["plan"]
+    plan = json.loads(found[0]) if len(found) else {}
+    return plan if isinstance(plan, dict) else {}
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

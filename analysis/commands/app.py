@@ -37,6 +37,8 @@ Results = Annotated[
 EveryForm = Annotated[
     bool, typer.Option("--all", help="Also trials that only an earlier form of an experiment asked for.")
 ]
+Dataset = Annotated[str | None, typer.Option(help="One data set only.")]
+Method = Annotated[str | None, typer.Option(help="One method only.")]
 Metric = Annotated[str, typer.Option(help="Which number.")]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
 Selection = Annotated[str, typer.Option(help="By which rule the weights were chosen.")]

@@ -6,10 +6,20 @@ from typing import Annotated
 import typer
 
 from analysis.answer import Answer, answer
-from analysis.commands.app import EveryForm, Metric, Results, Selection, Split, app, in_any_form, open_store
+from analysis.commands.app import (
+    Dataset,
+    EveryForm,
+    Method,
+    Metric,
+    Results,
+    Selection,
+    Split,
+    app,
+    in_any_form,
+    open_store,
+)
 
 Plot = Annotated[Path | None, typer.Option(help="Also a picture: a file such as effects.svg or effects.png.")]
-Method = Annotated[str | None, typer.Option(help="One method only.")]
 
 
 @app.command()
@@ -17,12 +27,16 @@ Method = Annotated[str | None, typer.Option(help="One method only.")]
 def ablation(
     experiment: str,
     parameter: Annotated[str | None, typer.Option(help="One knob only.")] = None,
+    dataset: Dataset = None,
+    method: Method = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "test",
     selection: Selection = "last",
-    method: Method = None,
     to: Annotated[
-        str | None, typer.Option(help="The value that differences are to; else each knob's smallest.")
+        str | None,
+        typer.Option(
+            help="The value that differences are to; `default` is the method's own; else the smallest."
+        ),
     ] = None,
     plot: Plot = None,
     every_form: EveryForm = False,
@@ -36,8 +50,8 @@ def ablation(
 
     with open_store(results) as store:
         table = effects(
-            store, experiment, metric=metric, split=split, selection=selection,
-            parameter=parameter, method=method, to=to, every_form=every_form,
+            store, experiment, parameter=parameter, dataset=dataset, method=method, metric=metric,
+            split=split, selection=selection, to=to, every_form=every_form,
         )  # fmt: skip
     if plot is not None:
         from analysis.figures import effects_of_knobs, save
@@ -69,10 +83,12 @@ def ablation(
 @in_any_form
 def importance(
     experiment: str,
+    dataset: Dataset = None,
+    method: Method = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "val",
     selection: Selection = "last",
-    method: Method = None,
+    every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
     """Which knobs matter for a number, among the values that were tried: shares by fANOVA and PED-ANOVA."""
@@ -80,7 +96,10 @@ def importance(
     from analysis.terminal import number
 
     with open_store(results) as store:
-        table = shares(store, experiment, metric, split=split, selection=selection, method=method)
+        table = shares(
+            store, experiment, metric, dataset=dataset, method=method, split=split, selection=selection,
+            every_form=every_form,
+        )  # fmt: skip
     return answer(
         f"{experiment}: {metric} on {split}, selection {selection}",
         {
@@ -107,12 +126,15 @@ def pareto(
         list[str] | None,
         typer.Option(help="The less the better, as `seconds` of a trial; may be given again."),
     ] = None,
+    dataset: Dataset = None,
+    method: Method = None,
     split: Split = "test",
     selection: Selection = "last",
     plot: Plot = None,
     beaten: Annotated[
         bool, typer.Option("--beaten", help="Also the configurations that others beat.")
     ] = False,
+    every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
     """Configurations that no other beats in all numbers: by default worst group and average."""
@@ -121,7 +143,10 @@ def pareto(
 
     most = metric or ([] if least else ["worst_group_accuracy", "average_accuracy"])
     with open_store(results) as store:
-        table = frontier(store, experiment, most, least or [], split=split, selection=selection)
+        table = frontier(
+            store, experiment, most, least or [], dataset=dataset, method=method, split=split,
+            selection=selection, every_form=every_form,
+        )  # fmt: skip
     if plot is not None:
         from analysis.figures import save, trade_off
 
@@ -147,22 +172,29 @@ def pareto(
 @in_any_form
 def groups(
     experiment: str,
+    dataset: Dataset = None,
+    method: Method = None,
     metric: Metric = "group_accuracy",
     baseline: Annotated[
         str | None, typer.Option(help="A method or the beginning of an id; else standard.")
     ] = None,
     split: Split = "test",
     selection: Selection = "last",
+    every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
-    """Accuracy of each group, and what changed against a baseline, paired by seed."""
+    """Accuracy of each group, and what changed against a baseline, paired by seed. `of images` is Wilson's
+    interval of the mean on so many images, which all seeds share: it does not shrink with more seeds."""
+    import pandas as pd
+
+    from analysis.compare import Wanted
     from analysis.groups import groups as by_group
-    from analysis.terminal import with_interval
+    from analysis.terminal import number, with_interval
 
     with open_store(results) as store:
-        table = by_group(
-            store, experiment, metric=metric, baseline=baseline, split=split, selection=selection
-        )
+        wanted = Wanted(experiment, metric, split, selection, dataset=dataset, every_form=every_form)
+        table = by_group(store, wanted, baseline=baseline)
+    table = table if method is None else table[table["method"] == method]
     return answer(
         f"{experiment}: {metric} on {split}, selection {selection}",
         {
@@ -176,6 +208,17 @@ def groups(
             ),
             "to": table["baseline"].fillna(""),
             "n": table["n"],
+            **(
+                {
+                    "images": ["" if pd.isna(images) else int(images) for images in table["images"]],
+                    "of images": [
+                        "" if pd.isna(low) else f"[{number(low)}, {number(high)}]"
+                        for low, high in zip(table["images_ci_low"], table["images_ci_high"], strict=True)
+                    ],
+                }
+                if table["images"].notna().any()
+                else {}
+            ),
             "id": table["config_id"].str[:8],
         },
         table,

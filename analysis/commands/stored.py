@@ -8,7 +8,9 @@ import typer
 
 from analysis.answer import Answer, answer
 from analysis.commands.app import (
+    Dataset,
     EveryForm,
+    Method,
     Metric,
     Results,
     Selection,
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 @app.command()
 @in_any_form
 def leaderboard(
-    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
     experiment: Annotated[str | None, typer.Option(help="Its configurations only.")] = None,
+    dataset: Dataset = None,
+    method: Method = None,
     split: Split = "test",
     selection: Selection = "last",
     limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
@@ -42,7 +45,7 @@ def leaderboard(
 
     with open_store(results) as store:
         table = tables.leaderboard(
-            store, dataset=dataset, experiment=experiment, split=split, selection=selection,
+            store, experiment=experiment, dataset=dataset, method=method, split=split, selection=selection,
             every_form=every_form,
         ).head(limit)  # fmt: skip
     accuracies = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy")
@@ -75,6 +78,8 @@ def leaderboard(
 def scores(
     experiment: str,
     metric: Annotated[list[str], typer.Option(help="Which number; give it again for more columns.")],
+    dataset: Dataset = None,
+    method: Method = None,
     split: Split = "test",
     selection: Selection = "last",
     group: Annotated[str, typer.Option(help="One group, or all.")] = "all",
@@ -95,8 +100,9 @@ def scores(
 
     with open_store(results) as store:
         table = tables.scores(
-            store, experiment, metric, split=split, selection=selection, group=group, every_form=every_form
-        )
+            store, experiment, metric, dataset=dataset, method=method, split=split, selection=selection,
+            group=group, every_form=every_form,
+        )  # fmt: skip
         if over_images:
             table = image_scores(store, experiment, table)
     key = ["form", "dataset", "method", "config_id"]
@@ -127,44 +133,73 @@ def compare(
     experiment: str,
     a: str,
     b: str,
+    drawing: Annotated[
+        list[str] | None,
+        typer.Option(help="An experiment on another drawing of the same data; may be given again."),
+    ] = None,
+    dataset: Dataset = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "test",
     selection: Selection = "last",
+    every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
-    """B minus A, paired by seed; A and B are methods or configuration ids."""
+    """B minus A, paired by seed; A and B are methods or configuration ids. Of a method with several
+    configurations, the one that is best on the validation split. With --drawing a row more says what holds
+    over the drawings of the data, seeds and drawings both varying."""
     from analysis import tables
-    from analysis.compare import Wanted
+    from analysis.compare import EVERY_DRAWING, Wanted
     from analysis.compare import compare as compare_methods
 
     with open_store(results) as store:
-        store.experiment_summary(experiment)
-        table = compare_methods(store, Wanted(experiment, metric, split, selection), a, b)
+        wanted = Wanted(
+            experiment, metric, split, selection, dataset=dataset, every_form=every_form,
+            others=tuple(drawing or ()),
+        )  # fmt: skip
+        table = compare_methods(store, wanted, a, b)
     return answer(
         f"{metric} on {split}",
         {
-            **{name: table[name] for name in ("dataset", "a", "b")},
-            "n": [tables.seeds(row) for row in tables.records(table)],
+            "dataset": table["dataset"],
+            **({"drawing": table["drawing"]} if (table["drawing"] == EVERY_DRAWING).any() else {}),
+            "a": table["a"],
+            "b": table["b"],
+            "n": [
+                f"{row['n']} drawings" if row["drawing"] == EVERY_DRAWING else tables.seeds(row)
+                for row in tables.records(table)
+            ],
             **_paired(table),
         },
         table,
+        [
+            f"{row['dataset']}: {row[side]} is the best of {row[f'chosen_{side}_from']} configurations on val"
+            for row in tables.records(table.drop_duplicates("dataset", keep="last"))
+            for side in ("a", "b")
+            if row[f"chosen_{side}_from"] > 1
+        ],
     )
 
 
 @app.command()
 @in_any_form
 def reported(
-    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
-    method: Annotated[str | None, typer.Option(help="One method only.")] = None,
+    dataset: Dataset = None,
+    method: Method = None,
+    metric: Annotated[str | None, typer.Option(help="One number only.")] = None,
+    split: Annotated[str | None, typer.Option(help="One split only.")] = None,
+    selection: Annotated[str | None, typer.Option(help="One rule of choosing weights only.")] = None,
     results: Results = None,
 ) -> Answer:
-    """Published numbers beside ours: a row for each of our configurations of that method, whose knobs must be
-    compared with the setting by eye."""
+    """Published numbers beside ours: a row for each of our configurations of that method. `departs` says in
+    what ours is not the publication's, as NAME=OURS (THEIRS), of what is known of it."""
     from analysis import tables
+    from analysis.reported import reported as beside_ours
     from analysis.terminal import number, with_interval
 
+    wanted = {"dataset": dataset, "method": method, "metric": metric, "split": split, "selection": selection}
     with open_store(results) as store:
-        table = tables.reported(store, dataset=dataset, method=method)
+        table = beside_ours(store, wanted)
+    rows = tables.records(table)
     return answer(
         "published numbers and ours",
         {
@@ -177,8 +212,9 @@ def reported(
             "reported": table["reported"].map(number),
             "measured": with_interval(table, "measured", "ci_low", "ci_high"),
             "difference": [number(value, "+") for value in table["difference"]],
-            "n": ["" if row["n"] is None else tables.seeds(row) for row in tables.records(table)],
-            "note": [tables.note({"form": "present", **row}) for row in tables.records(table)],
+            "n": ["" if row["n"] is None else tables.seeds(row) for row in rows],
+            "departs": ["" if row["departs"] is None else row["departs"] for row in rows],
+            "note": [tables.note({"form": "present", **row}) for row in rows],
             "configuration": table["knobs"],
         },
         table,

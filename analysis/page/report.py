@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, tables
-from analysis.compare import BASELINE
+from analysis.compare import BASELINE, Wanted
 from analysis.effects import effect_note, effects
 from analysis.groups import groups
 from analysis.page.galleries import gallery
@@ -164,10 +164,11 @@ def _groups(
     """
     base = chosen[chosen["method"] == BASELINE]["config_id"].tolist()
     try:
-        table = groups(store, experiment, baseline=base[0] if base else None)
+        wanted = Wanted(experiment, "group_accuracy", dataset=dataset)
+        table = groups(store, wanted, baseline=base[0] if base else None)
     except LookupError:
         return None
-    table = table[(table["dataset"] == dataset) & table["config_id"].isin(chosen["config_id"])]
+    table = table[table["config_id"].isin(chosen["config_id"])]
     if table.empty:
         return None
     lowest = table.groupby("group_name")["mean"].min().sort_values(kind="stable").index

@@ -40,7 +40,7 @@ def verdict(store: ResultsStore, experiment: str, dataset: str, metric: str, bes
         return f"{said}, and is the baseline itself."
     try:
         table = compare(store, Wanted(experiment, metric), BASELINE, str(best["config_id"]))
-        one = table[table["dataset"] == dataset].iloc[0]
+        one = table[table["dataset"] == dataset].iloc[-1]  # of all drawings, if there are several
     except LookupError:  # an IndexError is one too: the baseline may have other data sets only
         return f"{said}; there is no {BASELINE} to compare it with."
     said = f"{said}, {one['difference']:+.3f}"

@@ -54,6 +54,16 @@ class ImageIndex:
         names = ("image_ids", "paths", "labels", "groups", "splits")
         return replace(self, **{name: getattr(self, name)[selected] for name in names})
 
+    def group_sizes(self) -> dict[str, dict[str, int]]:
+        """Images of each group, by split; groups that a split lacks are left out."""
+        found: dict[str, dict[str, int]] = {}
+        for split in sorted(set(self.splits)):
+            numbers, counts = np.unique(self.groups[self.splits == split], return_counts=True)
+            found[str(split)] = {
+                self.group_names[number]: int(count) for number, count in zip(numbers, counts, strict=True)
+            }
+        return found
+
     def limited(self, images_per_split: int) -> "ImageIndex":
         """At most `images_per_split` images of each split, the groups' shares kept; but one of each group.
 

@@ -94,6 +94,7 @@ def run_command(
     from grid.spec.spec import load_spec
     from grid.stores.home import tracking_uri
     from grid.stores.world import open_world
+    from grid.tracking.mirror import main_metrics_page
 
     overrides = [*(set_ or ()), *([f"on_failed={on_failed}"] if on_failed else [])]
     loaded = load_spec(spec, tuple(overrides))
@@ -106,6 +107,8 @@ def run_command(
         served = mlflow.startswith(("http://", "https://"))
         how = mlflow if served else f"mlflow ui --backend-store-uri {shlex.quote(mlflow)}"
         typer.echo(f"MLflow UI: {how}")
+        if page := main_metrics_page(world.results, loaded.name, mirrored):
+            typer.echo(f"main metrics: {mlflow.rstrip('/') if served else 'http://127.0.0.1:5000'}/{page}")
     sys.exit(status)
 
 

@@ -13,7 +13,7 @@ from grid.spec.spec import SpecError
 REPORTED = "reported.csv"
 KEY = ("paper", "table_name", "row_name", "setting", "method", "metric")  # a number's, within a data set
 TEXTS = (*KEY, "split", "selection")
-NUMBERS = {"value": float, "std": float, "n": int}  # std and n may be empty
+NUMBERS = {"value": float, "std": float, "n": int, "images": int}  # all but the value may be empty
 WHOLE = "all"  # the group where the column group_name is empty or not there
 
 
@@ -35,7 +35,7 @@ def references(dataset: str) -> Iterator[dict[str, Any]]:
         where = f"{dataset}/{REPORTED}, line {number}"
         try:
             texts = {name: row[name] for name in TEXTS}
-            numbers = {name: kind(row[name]) if row[name] else None for name, kind in NUMBERS.items()}
+            numbers = {name: kind(row[name]) if row.get(name) else None for name, kind in NUMBERS.items()}
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"{where}: {error!r}") from error
         if not all(texts.values()) or numbers["value"] is None:
@@ -47,4 +47,8 @@ def references(dataset: str) -> Iterator[dict[str, Any]]:
             raise SpecError(
                 f"{where}: {', '.join(KEY)} are those of line {other}; tell them apart by the setting"
             )
-        yield {"dataset": dataset, **texts, **numbers, "group_name": row.get("group_name") or WHOLE}
+        knobs = row.get("knobs") or None
+        if knobs and not all(knob.find("=") > 0 for knob in knobs.split()):
+            raise SpecError(f"{where}: knobs are written NAME=VALUE NAME=VALUE")
+        beside = {"knobs": knobs, "group_name": row.get("group_name") or WHOLE}
+        yield {"dataset": dataset, **texts, **numbers, **beside}

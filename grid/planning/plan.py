@@ -17,7 +17,7 @@ from components.stage import ColumnStage, Stage
 from grid.inputs.datasets import Dataset
 from grid.inputs.weights import missing, problem
 from grid.planning.present_form import Recalled, recalled
-from grid.results.entry import TrialEntry
+from grid.results.entry import TrialEntry, shown_values
 from grid.spec.search import Candidates, candidates, configurations_of, spaces
 from grid.spec.spec import Resources, Spec
 
@@ -200,6 +200,14 @@ class Plan:
             "estimated_seconds": self.estimated_seconds,
             "unresolved": list(self.unresolved),
             "notes": {dataset.name: dataset.note for dataset in self.datasets},
+            "group_sizes": {
+                dataset.name: {} if dataset.index is None else dataset.index.group_sizes()
+                for dataset in self.datasets
+            },
+            "defaults": {
+                space.method: shown_values(space.defaults())
+                for space in spaces(self.spec, self.datasets[0].card)
+            },
             "stages": [self._stage_json(stage) for stage in self.stages.values()],
         }
 

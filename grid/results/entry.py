@@ -82,12 +82,20 @@ def flattened(config: Mapping[str, Any], path: KnobPath = ()) -> Iterator[tuple[
             yield (*path, name), value
 
 
+def shown_values(config: Mapping[str, Any]) -> dict[str, str]:
+    """Knobs by dotted name, as `trial_param.value` shows them."""
+    return {".".join(path): _shown(value) for path, value in flattened(canonical(config))}
+
+
 def _as_sql(value: Any) -> dict[str, Any]:
-    """A number, or text: lists, booleans and null as JSON."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return {"number": float(value), "text": None, "value": canonical_json(value)}
-    text = value if isinstance(value, str) else canonical_json(value)
-    return {"number": None, "text": text, "value": text}
+        return {"number": float(value), "text": None, "value": _shown(value)}
+    return {"number": None, "text": _shown(value), "value": _shown(value)}
+
+
+def _shown(value: Any) -> str:
+    """Text as it is; numbers, lists, booleans and null as JSON."""
+    return value if isinstance(value, str) else canonical_json(value)
 
 
 def _swapped(path: KnobPath) -> KnobPath:

@@ -200,7 +200,8 @@ class Prediction(Base):
 
 class ReferenceResult(Base):
     """A published number with where it stands; `value` and `std` in the unit of the metric. group_name: of
-    the metric that is beside it; `setting` tells the numbers of groups apart."""
+    the metric that is beside it; `setting` tells the numbers of groups apart. knobs: `name=value …`, by the
+    names of `trial_param`, of those that are known of the publication; images: of the split."""
 
     __tablename__ = "reference_result"
     paper: Mapped[str] = mapped_column(primary_key=True)
@@ -216,6 +217,8 @@ class ReferenceResult(Base):
     std: Mapped[float | None]
     n: Mapped[int | None]
     group_name: Mapped[str] = mapped_column(default="all", server_default="all")
+    knobs: Mapped[str | None]
+    images: Mapped[int | None]
 
 
 class Preference(Base):

@@ -290,8 +290,16 @@ class ResultsStore:
             connection.execute(insert(Stage).values(row))
 
     def record_references(self, references: Sequence[Mapping[str, Any]]) -> None:
-        """Enters published numbers (columns of `reference_result`) that are not there yet."""
+        """Enters the published numbers (columns of `reference_result`) of the data sets that they name, in
+        place of what was entered of these before."""
+        ours = ReferenceResult.dataset.in_({row["dataset"] for row in references})
+        with self.reading() as connection:
+            known = reads.rows(connection, ReferenceResult, ours)
+        names = ReferenceResult.__table__.columns.keys()
+        if len({tuple(row.get(name) for name in names) for row in [*known, *references]}) == len(known):
+            return
         with self.writing() as connection:
+            connection.execute(delete(ReferenceResult).where(ours))
             self._insert(connection, ReferenceResult, references)
 
     def record_preference(self, vote: Mapping[str, Any]) -> bool:

@@ -7,16 +7,11 @@ MLflow it has mirrored to (`mlflow_place`): in another one, what it lacks is mir
 
 import logging
 import queue
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import ColumnElement, or_, select, union, update
 
@@ -25,8 +20,10 @@ from grid.results.reads import rows, varying_knobs
 from grid.results.schema import EarlierTrial, Experiment, ExperimentTrial, Launch, Trial
 from grid.results.store import ResultsStore
 from grid.stores.evidence import PICTURES
-from grid.tracking.keys import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, escaped, key, metric_key, shortened
-from grid.tracking.place import Place, known_identity, open_place
+from grid.tracking.files import local_folder, log_folder
+from grid.tracking.first_look import NOTE, in_order, runs_page, view_tags
+from grid.tracking.keys import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, key, metric_key, shortened
+from grid.tracking.place import Place, id_in, known_identity, open_place
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +71,12 @@ def _noted(store: ResultsStore, experiment: str) -> str | None:
         return connection.scalar(select(Experiment.mlflow_place).where(Experiment.name == experiment))
 
 
+def main_metrics_page(store: ResultsStore, experiment: str, tracking_uri: str) -> str | None:
+    """Where MLflow shows the main metrics, within its address, as far as the mirror is whole there."""
+    experiment_id = id_in(_noted(store, experiment), tracking_uri)
+    return None if experiment_id is None else runs_page(experiment_id)
+
+
 class Mirror:
     """The MLflow experiment `experiment` at `tracking_uri`, kept like `store`.
 
@@ -89,6 +92,7 @@ class Mirror:
         self._lock = threading.RLock()
         self._place: Place | None = None
         self._failures_in_a_row = 0
+        self._is_viewed = False
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow mirror", daemon=True)
         self._thread.start()
@@ -125,14 +129,15 @@ class Mirror:
                 Trial, trial, f"tags.trial = '{trial_id}'", partial(self._name, trial), tags
             )
             self._log(run_id, trial, tags)
-            left = _local_folder(trial["artifacts_uri"])
-            if trial["status"] == "done" and (left / PICTURES).is_file():  # what the pictures' numbers mean
+            left = local_folder(trial["artifacts_uri"])
+            if trial["status"] == "done" and left and (left / PICTURES).is_file():  # what their numbers mean
                 self._client.log_artifact(run_id, str(left / PICTURES))
             for name in ("pictures", "files"):
-                if trial["status"] == "done" and (left / name).is_dir():
-                    with _named_for_mlflow(left / name) as named:
-                        self._client.log_artifacts(run_id, str(named), name)
+                if trial["status"] == "done" and left and (left / name).is_dir():
+                    log_folder(self._client, run_id, left / name, name)
             self._set_status(run_id, trial)
+            if trial["status"] == "done" and not self._is_viewed:
+                self._save_view()
             same = (Trial.status == trial["status"], Trial.attempt == trial["attempt"])
             self._note(Trial, trial_id, *same, mlflow_status=trial["status"])
 
@@ -153,6 +158,7 @@ class Mirror:
             }.items():
                 self._client.log_text(run_id, redacted(text), name)
             self._set_status(run_id, launch)
+            self._save_view()
             same = Launch.status == launch["status"]
             self._note(Launch, launch_id, same, mlflow_status=launch["status"])
 
@@ -277,12 +283,23 @@ class Mirror:
         at = _milliseconds(trial["finished_at"] or trial["started_at"])
         metrics = [
             Metric(metric_key(row), row["value"], at, row["step"] or 0)
-            for row in trial["metrics"]
+            for row in in_order(trial["metrics"])
             if row["value"] is not None
         ]
         for start in range(0, len(metrics), METRICS_AT_ONCE):
             self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
         self._client.log_batch(run_id, tags=_tag_list(tags))
+
+    def _save_view(self) -> None:
+        """The view as the trials are now; a note on the experiment that is not ours stays."""
+        place = self._connect()
+        with self._store.reading() as connection:
+            tags = view_tags(connection, self._experiment, place.experiment_id)
+        if NOTE in self._client.get_experiment(place.experiment_id).tags:
+            tags.pop(NOTE, None)
+        for name, value in tags.items():
+            self._client.set_experiment_tag(place.experiment_id, name, value)
+        self._is_viewed = bool(tags)
 
     def _set_status(self, run_id: str, row: Mapping[str, Any]) -> None:
         status = RUN_STATUS[row["status"]]
@@ -341,24 +358,3 @@ def _tag_values(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _milliseconds(time: str | None) -> int | None:
     return None if time is None else round(datetime.fromisoformat(time).timestamp() * 1000)
-
-
-def _local_folder(uri: str | None) -> Path:
-    """Where a file:// URI points; a folder that is not there for everything else."""
-    parts = urlsplit(uri or "")
-    return Path(unquote(parts.path)) if parts.scheme == "file" else Path("/dev/null/none")
-
-
-@contextmanager
-def _named_for_mlflow(folder: Path) -> Iterator[Path]:
-    """The folder, or where MLflow would refuse the names of some files a copy in which they are escaped."""
-    files = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
-    names = {file: "/".join(map(escaped, file.parts)) for file in files}
-    if all(str(file) == name for file, name in names.items()):
-        yield folder
-        return
-    with TemporaryDirectory() as copy:
-        for file, name in names.items():
-            (Path(copy) / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / file, Path(copy) / name)
-        yield Path(copy)

@@ -81,9 +81,18 @@ def sqlite_file(tracking_uri: str) -> Path | None:
     return Path(make_url(tracking_uri).database or "mlflow.db").absolute()
 
 
+def id_in(identity: str | None, tracking_uri: str) -> str | None:
+    """The id of an experiment by its identity; None if that is in another store."""
+    where, _, rest = (identity or "").rpartition(" experiment ")
+    return rest.partition(" of ")[0] if where == _where(tracking_uri) else None
+
+
 def _identity(tracking_uri: str, experiment_id: Any, created_at: Any) -> str:
-    where = sqlite_file(tracking_uri) or redacted(tracking_uri)
-    return f"{where} experiment {experiment_id} of {created_at}"
+    return f"{_where(tracking_uri)} experiment {experiment_id} of {created_at}"
+
+
+def _where(tracking_uri: str) -> str:
+    return str(sqlite_file(tracking_uri) or redacted(tracking_uri))
 
 
 def _open(tracking_uri: str, experiment: str) -> Place:

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from analysis.cli import app
 from analysis.effects import effects, holm
-from analysis.groups import groups
 from analysis.importance import importance
 from analysis.pareto import pareto, unbeaten
 from grid.results.store import ResultsStore, TrialEntry
@@ -117,6 +116,16 @@ def test_differences_can_be_to_any_value(crossed: ResultsStore, to: str) -> None
     assert table[table["parameter"] == "b"]["difference"].isna().all(), "b has no such value"
 
 
+def test_differences_can_be_to_the_default(crossed: ResultsStore) -> None:
+    """The method's own value, where a spec says nothing, is among the values of a and not of b."""
+    with pytest.raises(LookupError, match="its default among its values; there are a: 0, 1, 2; b: x, y"):
+        effects(crossed, "e", to="default")
+    crossed.begin_launch("e", spec="", plan={"defaults": {"m": {"a": "1", "b": "z"}}}, command="")
+    told, same = effects(crossed, "e", to="default"), effects(crossed, "e", to="1")
+    pd.testing.assert_frame_equal(told, same)
+    assert told["reference"].dropna().unique().tolist() == ["1"]
+
+
 def test_only_configurations_with_every_value_count(empty: ResultsStore) -> None:
     """Without b = y at a = 1: what is left of b = y, far above, must not enter the difference of a."""
     trials = [
@@ -176,7 +185,7 @@ def test_importance_is_the_share_of_the_variance(empty: ResultsStore) -> None:
     )
     assert table["fanova"].sum() == pytest.approx(1)
     assert table["ped_anova"].idxmax() == "strong"
-    with pytest.raises(LookupError, match="4 configurations"):
+    with pytest.raises(LookupError, match="no worst_group_accuracy"):
         importance(empty, "e", "worst_group_accuracy", method="other")
 
 
@@ -210,37 +219,6 @@ def test_a_configuration_is_beaten_by_one_that_is_better_and_not_slower(empty: R
         "k=good": True, "k=quick": True, "k=beaten": False,
     }  # fmt: skip
     assert list(table["seconds"]) == [9.0, 1.0, 2.0]
-
-
-def test_groups_are_paired_with_the_baseline_by_seed(empty: ResultsStore) -> None:
-    random = np.random.default_rng(1)
-    scores = {
-        (method, seed): {("group_accuracy", group): random.uniform() for group in ("on land", "on water")}
-        for method in ("standard", "other") for seed in SEEDS
-    }  # fmt: skip
-    fill(
-        empty,
-        [
-            {"method": m, "seed": s, "config": {"k": 1}, "metrics": values}
-            for (m, s), values in scores.items()
-        ],
-    )
-    table = groups(empty, "e")
-    assert len(table) == 4
-    for row in table.to_dict("records"):
-        own, base = (
-            np.array([scores[method, seed]["group_accuracy", row["group_name"]] for seed in SEEDS])
-            for method in (row["method"], "standard")
-        )
-        assert row["mean"] == pytest.approx(own.mean())
-        if row["method"] == "standard":
-            assert row["difference"] is None or np.isnan(row["difference"])
-        else:
-            interval = ttest_1samp(own - base, 0).confidence_interval()
-            assert row["difference"] == pytest.approx((own - base).mean())
-            assert (row["difference_ci_low"], row["difference_ci_high"]) == pytest.approx(tuple(interval))
-    with pytest.raises(LookupError, match="no configuration 'missing'"):
-        groups(empty, "e", baseline="missing")
 
 
 ASKED = [

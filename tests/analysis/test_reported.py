@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from analysis import tables
 from analysis.cli import app
+from analysis.reported import reported
 from grid.results.store import ResultsStore
 from tests.analysis.conftest import SCORES, fill
 
@@ -63,10 +63,49 @@ def test_a_number_of_a_group_stands_beside_that_groups(tmp_path: Path) -> None:
                 "UPDATE metric SET group_name = 'fog' WHERE name = 'worst_group_accuracy' AND split = 'test'"
             )
         )
-    store.record_references([{**PUBLISHED, "setting": "fog", "group_name": "fog"}])
-    store.record_references([PUBLISHED])
-    rows = tables.reported(store, dataset="toybirds").set_index("setting")
+    store.record_references(
+        [{**PUBLISHED, "setting": "fog", "group_name": "fog"}, {**PUBLISHED, "group_name": "all"}]
+    )
+    rows = reported(store, {"dataset": "toybirds"}).set_index("setting")
     store.close()
     expected = {sum(SCORES["salf_cbm", k]) / 3 for k in (5, 10)}
     assert set(rows.loc["fog", "measured"].round(9)) == {round(value, 9) for value in expected}
     assert rows.loc[["sparse"], "measured"].isna().all()
+
+
+def test_it_is_said_in_what_ours_is_not_the_publications(tmp_path: Path) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    fill(store, tmp_path)
+    told = {**PUBLISHED, "group_name": "all", "images": 700, "knobs": None}
+    store.record_references(
+        [
+            told,
+            {**told, "setting": "five", "knobs": "k_top=5 fixed=x"},
+            {**told, "setting": "other network", "knobs": "backbone.name=resnet", "images": None},
+        ]
+    )
+    plan = {"group_sizes": {"toybirds": {"test": {"a": 300, "b": 310}, "val": {"a": 9}}}}
+    store.begin_launch("small", spec="", plan=plan, command="")
+    table = reported(store, {})
+    found = {(row.setting, row.knobs): row.departs for row in table.itertuples()}
+    assert found == {
+        ("sparse", "k_top=5"): "knobs not said, 610 images (700)",
+        ("sparse", "k_top=10"): "knobs not said, 610 images (700)",
+        ("five", "k_top=5"): "610 images (700)",
+        ("five", "k_top=10"): "k_top=10 (5), 610 images (700)",
+        ("other network", "k_top=5"): "backbone.name=None (resnet)",
+        ("other network", "k_top=10"): "backbone.name=None (resnet)",
+    }
+    assert "k_top=10 (5)" in CliRunner().invoke(app, ["reported", "--results", store.url]).stdout
+    asked = ["reported", "--metric", "average_accuracy", "--results", store.url]
+    assert "no rows" in CliRunner().invoke(app, asked).stdout
+
+
+def test_a_corrected_number_takes_the_place_of_the_one_that_was_entered(tmp_path: Path) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    other = {**PUBLISHED, "dataset": "cub", "group_name": "all"}
+    store.record_references([{**PUBLISHED, "row_name": "typo"}, {**PUBLISHED, "value": 0.57}, other])
+    store.record_references([PUBLISHED])
+    table = reported(store, {}).set_index("dataset")
+    assert table["reported"].to_dict() == {"toybirds": 0.75, "cub": 0.75}
+    assert (table["row_name"] == "SALF-CBM").all()

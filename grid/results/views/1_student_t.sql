@@ -1,6 +1,9 @@
 -- Quantiles of Student's t for two-sided 95-percent intervals.
 -- Grain: a range of degrees of freedom. Key: df_low. Units: none.
 -- Above 30 degrees of freedom the value at the lower end serves the range (a little too wide).
+-- Intervals are mean +- half = t * std / SQRT(n). Fractions between 0 and 1 (is_fraction: accuracies, IoU,
+-- precision, F1) have theirs on the scale of log odds, where half is half / (mean * (1 - mean)), so that
+-- no end leaves 0 to 1; `shrink` is the factor of the odds. More than 26 t cannot be, and is no fraction.
 CREATE VIEW student_t AS
 WITH quantile (df_low, df_high, t) AS (VALUES
   (1, 1, 12.7062047), (2, 2, 4.3026527), (3, 3, 3.1824463), (4, 4, 2.7764451),

@@ -72,20 +72,31 @@ WITH held AS (
       parameter, metric, split, group_name, selection, value)
 ), summary AS (
   SELECT * FROM of_value WHERE nth_of_value = 1
+), spread AS (
+  SELECT summary.*, t * std / SQRT(n) AS half, t * difference_std / SQRT(n) AS half_difference,
+    REPLACE(REPLACE(REPLACE(REPLACE(metric, 'accuracy', ''), '_iou', ''), '_precision', ''), '_f1', '') <> metric AS is_fraction
+  FROM summary
+  LEFT JOIN student_t ON n - 1 BETWEEN df_low AND df_high
+), scaled AS (
+  SELECT spread.*,
+    CASE WHEN is_fraction AND half < 26 * mean * (1 - mean) THEN EXP(-half / (mean * (1 - mean))) END AS shrink
+  FROM spread
 )
 SELECT s.experiment, s.form, s.dataset, s.data_fingerprint, s.method, s.method_version, s.parameter,
   s.metric, s.split, s.group_name, s.selection, s.value,
   s.n, p.n_planned, p.trials_failed, s.trials, s.trials_nan, s.mean, s.std,
-  s.mean - t * s.std / SQRT(s.n) AS ci_low, s.mean + t * s.std / SQRT(s.n) AS ci_high,
+  COALESCE(s.mean * shrink / (s.mean * shrink + 1 - s.mean), s.mean - half) AS ci_low,
+  COALESCE(s.mean / (s.mean + (1 - s.mean) * shrink), s.mean + half) AS ci_high,
   s.paired, s.reference, s.difference,
-  s.difference - t * s.difference_std / SQRT(s.n) AS difference_ci_low,
-  s.difference + t * s.difference_std / SQRT(s.n) AS difference_ci_high, s.place,
+  CASE WHEN is_fraction AND s.difference - half_difference < -1 THEN -1.0 ELSE s.difference - half_difference END
+    AS difference_ci_low,
+  CASE WHEN is_fraction AND s.difference + half_difference > 1 THEN 1.0 ELSE s.difference + half_difference END
+    AS difference_ci_high, s.place,
   CASE WHEN on_failed_low = on_failed_high THEN on_failed_low ELSE 'mixed' END AS on_failed, s.warning
-FROM summary s
+FROM scaled s
 JOIN planned_trials p ON p.experiment = s.experiment AND p.form = s.form AND p.dataset = s.dataset
   AND p.data_fingerprint = s.data_fingerprint AND p.method = s.method AND p.parameter = s.parameter
   AND p.method_version = s.method_version AND p.value = s.value
-LEFT JOIN student_t ON s.n - 1 BETWEEN df_low AND df_high
 UNION ALL
 SELECT p.experiment, p.form, p.dataset, p.data_fingerprint, p.method, p.method_version, p.parameter,
   k.metric, k.split, k.group_name, k.selection, p.value,

@@ -25,14 +25,23 @@ WITH by_seed AS (
     form)
 ), summary AS (
   SELECT over_seeds.*, SQRT(squares / NULLIF(n - 1, 0)) AS std FROM over_seeds WHERE nth = 1
+), spread AS (
+  SELECT summary.*, t * std / SQRT(n) AS half,
+    REPLACE(REPLACE(REPLACE(REPLACE(metric, 'accuracy', ''), '_iou', ''), '_precision', ''), '_f1', '') <> metric AS is_fraction
+  FROM summary
+  LEFT JOIN student_t ON n - 1 BETWEEN df_low AND df_high
+), scaled AS (
+  SELECT spread.*,
+    CASE WHEN is_fraction AND half < 26 * mean * (1 - mean) THEN EXP(-half / (mean * (1 - mean))) END AS shrink
+  FROM spread
 )
 SELECT s.form, s.dataset, x.data_fingerprint, s.method, s.config_id, s.metric, s.split, s.group_name,
   s.selection, x.config, x.method_version, s.n, s.n_planned, s.seeds_failed, s.seeds_done - s.n AS seeds_nan,
   s.mean, s.std, s.n_failed, s.on_failed, s.warning,
-  s.mean - t * s.std / SQRT(s.n) AS ci_low, s.mean + t * s.std / SQRT(s.n) AS ci_high
-FROM summary s
+  COALESCE(s.mean * shrink / (s.mean * shrink + 1 - s.mean), s.mean - half) AS ci_low,
+  COALESCE(s.mean / (s.mean + (1 - s.mean) * shrink), s.mean + half) AS ci_high
+FROM scaled s
 JOIN trial x ON x.id = s.example
-LEFT JOIN student_t ON s.n - 1 BETWEEN df_low AND df_high
 UNION ALL
 SELECT p.form, p.dataset, p.data_fingerprint, p.method, p.config_id, k.metric, k.split, k.group_name,
   k.selection, x.config, x.method_version, 0, p.n_planned, p.seeds_failed, 0, NULL, NULL,

@@ -36,15 +36,24 @@ WITH asked AS (
   JOIN score_kind k ON k.dataset = a.dataset AND k.method = a.method AND k.metric = a.metric
     AND k.split = a.split AND k.selection = a.selection AND k.group_name = a.group_name
   WHERE a.id = a.example AND a.seeds_done = 0 AND a.seeds_failed > 0
+), spread AS (
+  SELECT measured.*, t * std / SQRT(n) AS half,
+    REPLACE(REPLACE(REPLACE(REPLACE(metric, 'accuracy', ''), '_iou', ''), '_precision', ''), '_f1', '') <> metric AS is_fraction
+  FROM measured
+  LEFT JOIN student_t ON n - 1 BETWEEN df_low AND df_high
+), scaled AS (
+  SELECT spread.*,
+    CASE WHEN is_fraction AND half < 26 * mean * (1 - mean) THEN EXP(-half / (mean * (1 - mean))) END AS shrink
+  FROM spread
 )
 SELECT r.paper, r.table_name, r.row_name, r.setting, r.dataset, r.method, r.metric, r.split,
   r.group_name, r.selection, r.value AS reported, r.std AS reported_std, r.n AS reported_n,
   x.config_id, x.config, m.n, m.n_planned, m.seeds_failed, m.seeds_nan,
   m.mean AS measured, m.std AS measured_std,
-  m.mean - t * m.std / SQRT(m.n) AS ci_low, m.mean + t * m.std / SQRT(m.n) AS ci_high,
-  m.mean - r.value AS difference, m.on_failed, m.warning
+  COALESCE(m.mean * shrink / (m.mean * shrink + 1 - m.mean), m.mean - half) AS ci_low,
+  COALESCE(m.mean / (m.mean + (1 - m.mean) * shrink), m.mean + half) AS ci_high,
+  m.mean - r.value AS difference, m.on_failed, m.warning, r.knobs AS reported_knobs, r.images AS reported_images
 FROM reference_result r
-LEFT JOIN measured m ON m.paper = r.paper AND m.table_name = r.table_name AND m.row_name = r.row_name
+LEFT JOIN scaled m ON m.paper = r.paper AND m.table_name = r.table_name AND m.row_name = r.row_name
   AND m.setting = r.setting AND m.dataset = r.dataset AND m.method = r.method AND m.metric = r.metric
 LEFT JOIN trial x ON x.id = m.example
-LEFT JOIN student_t ON m.n - 1 BETWEEN df_low AND df_high

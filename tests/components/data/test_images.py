@@ -141,6 +141,13 @@ def index_of(n_per_group: dict[tuple[str, int], int]) -> ImageIndex:
     )
 
 
+def test_the_images_of_each_group_are_counted():
+    told = {("train", 0): 7, ("train", 1): 2, ("test", 1): 3}
+    sizes = index_of(told).group_sizes()
+    names = index_of(told).group_names
+    assert sizes == {"test": {names[1]: 3}, "train": {names[0]: 7, names[1]: 2}}
+
+
 def test_a_limited_index_keeps_the_groups_shares():
     index = index_of({("train", 0): 90, ("train", 1): 10, ("val", 0): 4, ("test", 0): 30, ("test", 1): 30})
     part = index.limited(20)

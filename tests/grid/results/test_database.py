@@ -89,6 +89,9 @@ def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsSt
             "DROP INDEX metric_by_name",
             "CREATE INDEX ix_metric_trial_id ON metric (trial_id)",
             "CREATE VIEW planned_seeds AS SELECT 1 AS one",
+            "DROP VIEW reported_vs_measured",
+            "ALTER TABLE reference_result DROP COLUMN knobs",
+            "ALTER TABLE reference_result DROP COLUMN images",
             "UPDATE alembic_version SET version_num = '0005'",
         ):
             connection.execute(text(earlier))

@@ -11,6 +11,7 @@ from scipy.stats import t as student_t
 from sqlalchemy import text
 
 from grid.results.store import ResultsStore, TrialEntry
+from tests.grid.results.fraction_interval import fraction_interval
 
 TOLERANCE = 1e-6
 SERIES = ["experiment", "dataset", "method", "parameter", "metric", "split", "selection"]
@@ -54,11 +55,13 @@ def fill(store: ResultsStore, trials: list[dict[str, Any]], experiment: str = "e
         assert store.finish(entry.id, report)
 
 
-def interval(scores: pd.Series) -> tuple[float, float, float, float]:
-    """Mean, sample standard deviation, and the 95 % t-interval by SciPy."""
+def interval(scores: pd.Series, metric: str = "difference") -> tuple[float, float, float, float]:
+    """Mean, sample standard deviation, and the 95 % interval by SciPy: Student's, of fractions on log odds."""
     n, mean, std = len(scores), scores.mean(), scores.std(ddof=1)
     if n < 2:
         return mean, math.nan, math.nan, math.nan
+    if metric.endswith(("accuracy", "iou")):
+        return mean, std, *fraction_interval(scores)
     half = student_t.ppf(0.975, n - 1) * std / math.sqrt(n)
     return mean, std, mean - half, mean + half
 
@@ -102,8 +105,8 @@ def reference_ablation(trials: list[dict[str, Any]]) -> dict[tuple[str, ...], li
         lowest = sorted(by_seed.columns)[0]
         for value in by_seed.columns:
             gain = interval(by_seed[value] - by_seed[lowest])
-            differs = [math.nan] * 3 if value == lowest else [gain[0], gain[2], gain[3]]
-            numbers = [len(by_seed), len(wide), *interval(by_seed[value]), *differs]
+            differs = [math.nan] * 3 if value == lowest else [gain[0], max(gain[2], -1), min(gain[3], 1)]
+            numbers = [len(by_seed), len(wide), *interval(by_seed[value], metric), *differs]
             expected[dataset, knob, str(value), metric] = numbers
     return expected
 
@@ -144,7 +147,7 @@ def test_leaderboard_agrees_with_pandas_and_scipy(store: ResultsStore) -> None:
         for name in ACCURACIES:
             columns = [name, f"{name}_std", f"{name}_ci_low", f"{name}_ci_high"]
             shown = np.array([row[column] for column in columns], dtype=float)
-            expected = interval(pd.Series([trial["scores"][name] for trial in of_it]))
+            expected = interval(pd.Series([trial["scores"][name] for trial in of_it]), name)
             np.testing.assert_allclose(shown, expected, rtol=TOLERANCE)
 
 
@@ -165,8 +168,7 @@ def test_the_designs_ablation_query(store: ResultsStore) -> None:
         "WHERE experiment='waterbirds' AND method='salf_cbm' AND parameter='k_top' "
         "AND metric='worst_group_accuracy' AND split='test'",
     ).set_index("value")
-    half = 4.302652729911275 * 0.01 / math.sqrt(3)  # t(2), std of (0, .01, .02)
-    assert shown.loc["5"].tolist() == pytest.approx([0.51, 0.01, 3, 0.51 - half, 0.51 + half])
+    assert shown.loc["5"].tolist() == pytest.approx([0.51, 0.01, 3, *fraction_interval([0.5, 0.51, 0.52])])
     difference = query(store, "SELECT * FROM ablation WHERE value='10'").iloc[0]
     assert difference["reference"] == "5"
     assert difference[["difference", "difference_ci_low", "difference_ci_high"]].tolist() == (
@@ -216,7 +218,6 @@ def test_published_numbers_stand_beside_ours(store: ResultsStore) -> None:
         "selection": "last", "value": 0.75, "std": None, "n": None,
     }  # fmt: skip
     store.record_references([published, {**published, "row_name": "theirs", "method": "eac"}])
-    store.record_references([published])
     view = query(store, "SELECT * FROM reported_vs_measured ORDER BY row_name")
     assert view["row_name"].tolist() == ["ours", "theirs"]
     assert view["difference"][0] == pytest.approx(0.05)
@@ -244,5 +245,5 @@ def test_score_has_every_number_and_agrees_with_pandas_and_scipy(store: ResultsS
         found = [row.mean, row.std, row.ci_low, row.ci_high]
         assert row.n == len(own)
         np.testing.assert_allclose(
-            np.array(found, float), interval(pd.Series(own)), rtol=TOLERANCE, equal_nan=True
+            np.array(found, float), interval(pd.Series(own), row.metric), rtol=TOLERANCE, equal_nan=True
         )

@@ -297,6 +297,15 @@ def test_plan_counts_done_and_cached(tmp_path: Path) -> None:
     assert dropped.trials[0].id != fresh.trials[0].id, "dropping failures gives other numbers"
 
 
+def test_the_plan_tells_a_methods_own_values(tmp_path: Path) -> None:
+    method = {"method": "seg_mil_cbm", "bag_size": [3, 4], "segmenter": {"name": "grid", "cells": 5}}
+    told = plan(tmp_path, spec(methods=[method])).as_json()["defaults"]
+    own = configuration(SegMilCbm())
+    assert told["seg_mil_cbm"]["bag_size"] == str(own["bag_size"])
+    assert told["seg_mil_cbm"]["segmenter.name"] == own["segmenter"]["name"]
+    assert "segmenter.cells" not in told["seg_mil_cbm"]
+
+
 def test_the_plan_shows_what_is_cached_of_each_data_set(tmp_path: Path) -> None:
     other = replace(unread_birds("other"), card=load_card("waterbirds"))
     content = spec(datasets=["toybirds", "waterbirds"], methods=[{"method": "standard"}])
