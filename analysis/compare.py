@@ -104,7 +104,7 @@ def _differences(
     metric: str, rows: pd.DataFrame, validation: pd.DataFrame, planned: pd.DataFrame, a: str, b: str
 ) -> Iterator[dict[str, Any]]:
     """Those of one data set: of each drawing and, if there are several, of all."""
-    (one, of_a), (two, of_b) = (_one_setting(rows, validation, name) for name in (a, b))
+    (one, of_a), (two, of_b) = (one_configuration(rows, validation, name, "setting") for name in (a, b))
     rows = rows[rows["setting"].isin([one, two])]
     told = {
         "dataset": rows["dataset"].iloc[0],
@@ -149,16 +149,18 @@ def _paired(both: pd.DataFrame, metric: str) -> dict[str, Any]:
     }
 
 
-def _one_setting(rows: pd.DataFrame, validation: pd.DataFrame, name: str) -> tuple[str, int]:
-    """The setting that the name stands for, the same on every drawing, and of how many."""
-    found = rows[named(rows, name)]["setting"].unique()
+def one_configuration(
+    rows: pd.DataFrame, validation: pd.DataFrame, name: str, by: str = "config_id"
+) -> tuple[str, int]:
+    """The value in the column `by` that the name stands for, and of how many. validation: `Wanted.scores`."""
+    found = rows[named(rows, name)][by].unique()
     if len(found) == 1:
         return str(found[0]), 1
-    candidates = validation[validation["setting"].isin(found)]
+    candidates = validation[validation[by].isin(found)]
     if candidates.empty:
         raise LookupError(f"{name!r} has {len(found)} configurations and none has numbers "
                           "on the validation split to choose by: name one by its id")  # fmt: skip
-    means = candidates.groupby(["setting", "drawing"])["score"].mean().groupby(level="setting").mean()
+    means = candidates.groupby([by, "drawing"])["score"].mean().groupby(level=by).mean()
     return str(means.idxmax()), len(means)
 
 

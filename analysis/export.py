@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from analysis.tables import read
 from grid.results.store import ResultsStore
+from grid.stores.evidence import PREDICTED, BrokenEvidence, LeftEvidence
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,32 @@ TABLES = {
         },
     ),
 }  # fmt: skip
+PREDICTIONS = Table(
+    "one image of the test split as one done trial predicted it; in Parquet alone",
+    """SELECT t.id, t.artifacts_uri FROM experiment_trial e JOIN trial t ON t.id = e.trial_id
+        WHERE e.experiment = :experiment AND t.status = 'done' ORDER BY t.id""",
+    {
+        "trial": TRIAL,
+        "image_id": ("number", "of the image in its data set"),
+        "path": ("path", "of its file, below the data set's root"),
+        "label": ("number", "of its class"),
+        "label_name": ("name", "of its class"),
+        "group": ("number", "of its group"),
+        "group_name": ("name", "of its group"),
+        "predicted": ("number", "of the class that was predicted; -1 where a stage failed on the image"),
+        "predicted_name": ("name", "of the class that was predicted; empty where a stage failed"),
+        "evidence": ("list", "what decided, the strongest first: `what`, a concept or a segment, and what it "
+                     "adds to the logit of the predicted class, a segment less what it adds to the rival's"),
+    },
+)  # fmt: skip
+SCHEMA = pa.schema([("trial", pa.string()), *PREDICTED])
 DICTIONARY = "dictionary.md"
 
 
-def export(store: ResultsStore, experiment: str, folder: Path) -> list[Path]:
-    """Writes each table as Parquet and as CSV, and the dictionary; returns their paths. Files of the same
-    names are replaced. Raises LookupError for an experiment that is not in the store."""
+def export(store: ResultsStore, experiment: str, folder: Path) -> tuple[list[Path], list[str]]:
+    """Writes each table as Parquet and as CSV, the predictions, and the dictionary; returns their paths, and
+    what is wrong with each trial whose predictions cannot be read, which is left out. Files of the same names
+    are replaced. Raises LookupError for an experiment that is not in the store."""
     store.experiment_summary(experiment)
     folder.mkdir(parents=True, exist_ok=True)
     lines, written = [f"# {experiment}", ""], []
@@ -115,9 +139,25 @@ def export(store: ResultsStore, experiment: str, folder: Path) -> list[Path]:
         rows.to_parquet(folder / f"{name}.parquet", index=False)
         rows.to_csv(folder / f"{name}.csv", index=False)
         written += [folder / f"{name}.parquet", folder / f"{name}.csv"]
-        lines += [f"## {name}", "", f"A row is {table.grain}: {len(rows)} rows.", ""]
-        lines += ["| column | unit | meaning |", "| --- | --- | --- |"]
-        lines += [f"| `{column}` | {unit} | {meaning} |" for column, (unit, meaning) in table.columns.items()]
-        lines += [""]
+        lines += _described(name, table, len(rows))
+    path, left_out, n = folder / "predictions.parquet", [], 0
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        for trial, uri in read(store, PREDICTIONS.query, experiment=experiment).itertuples(index=False):
+            try:
+                predicted = LeftEvidence(trial, uri).predictions()
+            except BrokenEvidence as error:
+                left_out.append(str(error))
+                continue
+            if predicted is not None:
+                named = predicted.add_column(0, SCHEMA.field("trial"), pa.repeat(trial, len(predicted)))
+                writer.write_table(named)
+                n += len(named)
+    lines += _described("predictions", PREDICTIONS, n)
     (folder / DICTIONARY).write_text("\n".join(lines), encoding="utf-8")
-    return [*written, folder / DICTIONARY]
+    return [*written, path, folder / DICTIONARY], left_out
+
+
+def _described(name: str, table: Table, rows: int) -> list[str]:
+    columns = [f"| `{column}` | {unit} | {meaning} |" for column, (unit, meaning) in table.columns.items()]
+    head = ["| column | unit | meaning |", "| --- | --- | --- |"]
+    return [f"## {name}", "", f"A row is {table.grain}: {rows} rows.", "", *head, *columns, ""]

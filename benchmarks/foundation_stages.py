@@ -41,7 +41,7 @@ from components.stages.boxes import Boxes
 from components.stages.clip_images import ClipImages
 from components.stages.clip_places import ClipPlaces
 from components.stages.clip_texts import ClipTexts
-from grid.planning.plan import PlannedStage
+from grid.planning.planned import PlannedStage
 from grid.spec.spec import StageResources
 from grid.stages.cluster import cluster
 from grid.stores.artifacts import ArtifactStore

@@ -14,7 +14,7 @@ import psutil
 from benchmarks.streams import index_of, run_stages
 from components.models.clip.clip import Clip
 from components.stages.clip_images import ClipImages
-from grid.planning.plan import PlannedStage
+from grid.planning.planned import PlannedStage
 from grid.spec.spec import StageResources
 from grid.stages.cluster import cluster
 from grid.stores.artifacts import ArtifactStore

@@ -12,7 +12,7 @@ from components.data.images import ImageIndex
 from components.identity import configuration
 from components.stage import ColumnStage
 from grid.inputs.datasets import Dataset
-from grid.planning.plan import PlannedStage
+from grid.planning.planned import PlannedStage
 from grid.spec.spec import StageResources
 from grid.stages.pipeline import Progress, StageFailed, run_column_stages
 from grid.stores.artifacts import ArtifactStore

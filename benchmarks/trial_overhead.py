@@ -17,6 +17,7 @@ from grid.planning.plan import Plan, Planner
 from grid.planning.proposals import Rest
 from grid.progress import Display
 from grid.results.store import ResultsStore
+from grid.results.throughput import Throughput
 from grid.spec.spec import Resources, parse_spec
 from grid.stages.cluster import cluster
 from grid.stores.artifacts import ArtifactStore
@@ -42,8 +43,10 @@ def plan_of(dataset: Dataset, count: int, folder: Path) -> Plan:
         cached=frozenset(),
         statuses={},
         budget=count,
-        rates={},
-        finished=[],
+        throughput=Throughput(),
+        entered=frozenset(),
+        recalled=(),
+        groups=(),
         planner=planner,
     )
 

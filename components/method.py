@@ -14,6 +14,8 @@ from components.stage import Stage
 LAST = "last"  # selection: the weights after the last epoch
 
 Report = Callable[..., None]  # report(step, **metrics)
+Contributions = list[tuple[str, float]]  # what decided a prediction, and by how much; the strongest first
+STRONGEST = 3  # contributions that a trial keeps of each image
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class Method:
     def explain(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Explanation]:
         """Evidence for these images; empty where the method has none."""
         return []
+
+    def contributions(self, fitted: Fitted, data: Data, ids: Ids) -> list[Contributions]:
+        """What `explain` says first of each of these usable images, in words, at most STRONGEST terms:
+        without pictures it costs little, and a trial keeps it of all of them. Empty where there is none."""
+        return [[] for _ in ids]
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """Pictures beside the explanations: of the model, of these images, of others that the method wants

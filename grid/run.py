@@ -10,8 +10,9 @@ import yaml
 from grid.inputs.datasets import locate, make, read
 from grid.inputs.references import references
 from grid.interruption import terminated_as_interrupted
-from grid.planning.plan import Plan, PlannedTrial
+from grid.planning.plan import Plan
 from grid.planning.plan_view import show_plan
+from grid.planning.planned import PlannedTrial
 from grid.planning.planning import plan_of
 from grid.progress import Display
 from grid.refused import DONE, SOMETHING_FAILED, Refused

@@ -1,6 +1,7 @@
-"""Commands that show what is stored: tables, pairs, votes, the page, SQL."""
+"""Commands that show what is stored: tables, pairs, the page, SQL."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from analysis.commands.app import (
     open_store,
     refusals,
 )
+from grid.free_text import presentable
 from grid.stores.home import home, results_url
 
 if TYPE_CHECKING:
@@ -168,7 +170,7 @@ def compare(
                 f"{row['n']} drawings" if row["drawing"] == EVERY_DRAWING else tables.seeds(row)
                 for row in tables.records(table)
             ],
-            **_paired(table),
+            **paired(table),
         },
         table,
         [
@@ -222,59 +224,6 @@ def reported(
 
 
 @app.command()
-@in_any_form
-def agreement(
-    experiment: str,
-    a: str,
-    b: str,
-    metric: Annotated[str, typer.Option(help="Which number of each image.")] = "insertion_auc_eac_official",
-    results: Results = None,
-) -> Answer:
-    """How often two explanation methods choose the same mask, and B minus A, paired by image."""
-    from analysis.images.agreement import agreements
-    from analysis.terminal import number
-
-    with open_store(results) as store:
-        store.experiment_summary(experiment)
-        table = agreements(store, experiment, a, b, metric)
-    return answer(
-        f"{metric}, intervals over images",
-        {
-            **{name: table[name] for name in ("dataset", "seed", "a", "b", "n")},
-            "same mask": table["agreement"].map(number),
-            **_paired(table),
-        },
-        table,
-    )
-
-
-@app.command()
-@in_any_form
-def preferences(experiment: str, results: Results = None) -> Answer:
-    """Whose explanations people preferred: percentages of votes with 95 % intervals, by rater and of all."""
-    from analysis import tables
-    from analysis.images.preferences import preferences as shares_of_votes
-
-    with open_store(results) as store:
-        table = shares_of_votes(store, experiment)
-    return answer(
-        f"{experiment}: 95 % Wilson intervals; of all raters by images as clusters, whose votes go together",
-        {
-            **{name: table[name] for name in ("dataset", "a", "b", "rater", "n", "images")},
-            **{
-                name if name == "discord" else f"choice {name.upper()}": [
-                    f"{100 * row[f'{name}_share']:.1f} % "
-                    f"[{100 * row[f'{name}_ci_low']:.1f}, {100 * row[f'{name}_ci_high']:.1f}]"
-                    for row in tables.records(table)
-                ]
-                for name in ("a", "b", "discord")
-            },
-        },
-        table,
-    )
-
-
-@app.command()
 def report(
     experiment: str,
     out: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
@@ -297,13 +246,17 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object with the paths.")] = False,
     results: Results = None,
 ) -> None:
-    """An experiment as Parquet and CSV (trials, knobs, numbers, stages), with a dictionary of the columns."""
+    """An experiment as Parquet and CSV (trials, knobs, numbers, stages, predictions), with a dictionary of
+    the columns. Exit status 1 if predictions of a trial cannot be read."""
     from analysis.export import export as write
 
     with open_store(results) as store:
-        written = write(store, experiment, out or home() / "exports" / experiment)
+        written, left_out = write(store, experiment, out or home() / "exports" / experiment)
     paths = [str(path) for path in written]
     print(json.dumps({"files": paths}) if as_json else "\n".join(paths))
+    for line in left_out:
+        print(presentable(f"left out: {line}"), file=sys.stderr)
+    sys.exit(1 if left_out else 0)
 
 
 @app.command()
@@ -322,7 +275,7 @@ def sql(statement: str, results: Results = None) -> Answer:
     return Answer("", columns, rows, list(columns))
 
 
-def _paired(table: "pd.DataFrame") -> dict[str, Any]:
+def paired(table: "pd.DataFrame") -> dict[str, Any]:
     """The columns that comparisons of two share."""
     from analysis.tables import records, warning_note
     from analysis.terminal import number, with_interval

@@ -13,6 +13,7 @@ from grid.commands.concepts import concepts
 from grid.commands.explain import explain
 from grid.commands.options import Address, AsJson, Results, Sets, SpecPath, Storage
 from grid.commands.prefer import prefer
+from grid.commands.reproduce import reproduce
 from grid.commands.weights import weights
 from grid.free_text import presentable, redacted
 from grid.refused import REFUSED, SOMETHING_FAILED, Refused, plain_end
@@ -253,6 +254,7 @@ app.add_typer(weights, name="weights")
 app.command("concepts")(concepts)
 app.command("explain")(explain)
 app.command("prefer")(prefer)
+app.command("reproduce")(reproduce)
 
 
 def main() -> None:

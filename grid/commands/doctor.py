@@ -21,6 +21,7 @@ from grid.inputs.datasets import Dataset, locate, read
 from grid.planning.plan import Plan, make_plan
 from grid.progress import Display
 from grid.results.store import ResultsStore, ResultsUnreachable
+from grid.results.throughput import Throughput
 from grid.spec.spec import DatasetEntry, Spec, SpecError
 from grid.stores.artifacts import ArtifactStore
 from grid.stores.home import (
@@ -83,7 +84,7 @@ def findings(spec: Spec, places: Places) -> Iterator[Finding]:
     hashes = FileHashes(home() / "file_hashes.json")
     with Display(stderr=True) as display:
         datasets = [_dataset(entry, hashes, display) for entry in spec.datasets]
-    plan = make_plan(spec, datasets, hashes, lambda key: False, lambda ids: {}, {}, ())
+    plan = make_plan(spec, datasets, hashes, lambda key: False, lambda ids: {}, Throughput(), ())
     yield _python()
     yield _versions()
     everywhere = EVERYWHERE if places.joins else ""

@@ -174,7 +174,8 @@ def _logits(trial: FinishedTrial, ids: NDArray[np.int64]) -> tuple[NDArray[Any],
     """Logits (n, L) and standardised concepts (n, M) of usable images."""
     method = trial.method
     assert isinstance(method, ConceptBottleneck)
-    return method.predict(trial.fitted, trial.data, ids), method.concepts(trial.fitted, trial.data, ids)
+    concepts = method.concepts(trial.fitted, trial.data, ids)
+    return method.logits(trial.fitted, trial.data, ids, concepts), concepts
 
 
 def _edited(trial: FinishedTrial, name: str, image_id: int, label: int) -> Answer:

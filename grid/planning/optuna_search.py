@@ -13,7 +13,8 @@ from optuna.distributions import (
 from optuna.trial import Trial, TrialState, create_trial
 
 from components.method import Method
-from grid.planning.plan import Plan, PlannedTrial
+from grid.planning.plan import Plan
+from grid.planning.planned import PlannedTrial
 from grid.planning.present_form import Recalled, chosen
 from grid.spec.search import configurations_of, identity, spaces
 from grid.spec.space import Space

@@ -8,7 +8,6 @@ from typing import Any
 
 from components.data.card import MissingVocabulary
 from components.data.fingerprint import FileHashes
-from components.data.images import ImageIndex
 from components.identity import component_name, configuration, digest
 from components.method import Method
 from components.models.weights.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
@@ -16,80 +15,12 @@ from components.models.weights.precision import with_precision
 from components.stage import ColumnStage, Stage
 from grid.inputs.datasets import Dataset
 from grid.inputs.weights import missing, problem
+from grid.planning.planned import UNRESOLVED, PlannedStage, PlannedTrial
 from grid.planning.present_form import Recalled, recalled
-from grid.results.entry import TrialEntry, shown_values
+from grid.results.entry import shown_values
+from grid.results.throughput import Estimate, Throughput
 from grid.spec.search import Candidates, candidates, configurations_of, spaces
 from grid.spec.spec import Resources, Spec
-
-UNRESOLVED = "unresolved"
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """A distinct stage: its key, the data set it reads (None: no images), and its inputs' keys by field.
-
-    `unresolved` names what its key could not be made of; then the key stands for nothing in a store.
-    """
-
-    key: str
-    stage: Stage
-    dataset: Dataset | None
-    inputs: Mapping[str, str]
-    identity: Mapping[str, Any]
-    unresolved: tuple[str, ...]
-
-    @property
-    def index(self) -> ImageIndex | None:
-        """The images that a column stage is made of; None for tensor stages, and where they are not there."""
-        if not isinstance(self.stage, ColumnStage) or self.dataset is None or self.dataset.index is None:
-            return None
-        sample = self.stage.sample
-        return self.dataset.index if sample is None else sample.of(self.dataset.index)
-
-    @property
-    def images(self) -> int:
-        """Images that the stage is made of; 0 for tensor stages."""
-        index = self.index
-        return 0 if index is None else len(index)
-
-    @property
-    def model_passes(self) -> int:
-        """Images that a model reads."""
-        return self.images if isinstance(self.stage, ColumnStage) and self.stage.PASSES_A_MODEL else 0
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """A trial: one method on one data set with one configuration and one seed. `stages`: keys by the
-    method's names; `closure`: those and all that they read; `unresolved`: what its own models lack, whose
-    weights it loads itself."""
-
-    id: str
-    method: Method
-    dataset: Dataset
-    seed: int
-    config: Mapping[str, Any]
-    stages: Mapping[str, str]
-    closure: frozenset[str]
-    unresolved: tuple[str, ...] = ()
-
-    @property
-    def method_name(self) -> str:
-        """The name of the method's file."""
-        return component_name(self.method)
-
-    def entry(self) -> TrialEntry:
-        """What the results store keeps of it before it runs."""
-        return TrialEntry(
-            id=self.id,
-            method=self.method_name,
-            method_version=type(self.method).VERSION,
-            dataset=self.dataset.name,
-            data_fingerprint=self.dataset.fingerprint or UNRESOLVED,
-            seed=self.seed,
-            config=self.config,
-            stages=self.stages,
-        )
 
 
 @dataclass(frozen=True)
@@ -98,11 +29,10 @@ class Plan:
 
     With Optuna the trials come during the run: `budget` is their number, and `trials` holds one for each
     combination of choices that changes a stage, so that `stages` is complete. statuses: of trials that the
-    results store knows; rates: seconds per image (per run of a tensor stage) by stage kind, as measured
-    before; entered: ids of the trials that any form of the experiment asked for; recalled: with Optuna, the
-    configurations among them that the present spec could propose, the oldest first, as many as its budget
-    pays for, and groups: the trials that it asks for of each. broken: what is wrong with artifacts that
-    trials to run would read, by key; they are not cached.
+    results store knows; throughput: of what was measured before; entered: ids of the trials that any form of
+    the experiment asked for; recalled: with Optuna, the configurations among them that the present spec could
+    propose, the oldest first, as many as its budget pays for, and groups: the trials that it asks for of
+    each. broken: what is wrong with artifacts that trials to run would read, by key; they are not cached.
     """
 
     spec: Spec
@@ -112,7 +42,7 @@ class Plan:
     cached: frozenset[str]
     statuses: Mapping[str, str]
     budget: int
-    rates: Mapping[str, float]
+    throughput: Throughput
     entered: frozenset[str]
     recalled: tuple[Recalled, ...]
     groups: tuple[tuple[PlannedTrial, ...], ...]
@@ -176,16 +106,22 @@ class Plan:
         return naive / len(self.stages)
 
     @property
-    def estimated_seconds(self) -> float | None:
-        """Of the stages that are missing, by earlier rates; None if a kind was never measured."""
-        stages = self.needed_stages(self.to_run)
-        if any(stage.stage.kind not in self.rates for stage in stages):
-            return None
-        return sum(self.rates[stage.stage.kind] * max(stage.images, 1) for stage in stages)
+    def stage_seconds(self) -> Estimate:
+        """Of the stages that are missing; those whose images are not there yet take none."""
+        of, stages = self.spec.resources.stage, self.needed_stages(self.to_run)
+        return self.throughput.estimate(stage.work(of(stage.stage.kind).device) for stage in stages)
+
+    @property
+    def trial_seconds(self) -> Estimate:
+        """Of the trials to run themselves; with Optuna as if each of `trials` came equally often."""
+        of, trials = self.spec.resources.method, self.to_run
+        each = (self.budget - self.done) / max(len(trials), 1)
+        return self.throughput.estimate((trial.work(of(trial.method_name).device), each) for trial in trials)
 
     def as_json(self) -> dict[str, Any]:
         """The plan for programs. model_passes: images that models still have to read, over all stages."""
         todo = self.needed_stages(self.to_run)
+        stages, trials = self.stage_seconds, self.trial_seconds
         return {
             "experiment": self.spec.name,
             "trials": self.budget,
@@ -197,7 +133,8 @@ class Plan:
             "broken_stages": len(self.broken),
             "sharing_factor": round(self.sharing_factor, 2),
             "model_passes": sum(stage.model_passes for stage in todo),
-            "estimated_seconds": self.estimated_seconds,
+            "estimated_seconds": {"stages": stages.seconds, "trials": trials.seconds},
+            "not_measured": [*stages.not_measured, *trials.not_measured],
             "unresolved": list(self.unresolved),
             "notes": {dataset.name: dataset.note for dataset in self.datasets},
             "group_sizes": {
@@ -352,7 +289,7 @@ def make_plan(
     hashes: FileHashes,
     has_artifact: Callable[[str], bool],
     statuses: Callable[[list[str]], Mapping[str, str]],
-    rates: Mapping[str, float],
+    throughput: Throughput,
     entered: Sequence[tuple[str, str, Mapping[str, Any]]],
 ) -> Plan:
     """The plan. has_artifact and statuses are how the stores are asked; entered: id, method and full
@@ -365,7 +302,10 @@ def make_plan(
             for seed in spec.seeds:
                 trial = planner.trial(method, dataset, seed)
                 trials.setdefault(trial.id, trial)
-    known = _recalled(spec, datasets, entered) if spec.search.kind == "optuna" else ()
+    known: tuple[Recalled, ...] = ()
+    if spec.search.kind == "optuna":  # as many as its budget pays for
+        earlier = recalled(spaces(spec, datasets[0].card), [one[1:] for one in entered])
+        known = tuple(itertools.islice(earlier, configurations_of(spec)))
     groups = tuple(planner.group(one.method, datasets, spec.seeds) for one in known)
     hashes.save()
     resolved = [key for key, stage in planner.stages.items() if not stage.unresolved]
@@ -377,18 +317,9 @@ def make_plan(
         cached=frozenset(key for key in resolved if has_artifact(key)),
         statuses=statuses([*trials, *(trial.id for group in groups for trial in group)]),
         budget=len(trials) if found.budget is None else found.budget,
-        rates=rates,
+        throughput=throughput,
         entered=frozenset(trial_id for trial_id, _, _ in entered),
         recalled=known,
         groups=groups,
         planner=planner,
     )
-
-
-def _recalled(
-    spec: Spec, datasets: Sequence[Dataset], entered: Sequence[tuple[str, str, Mapping[str, Any]]]
-) -> tuple[Recalled, ...]:
-    """As many as the budget of the search pays for."""
-    configurations = [(method, config) for _, method, config in entered]
-    found = recalled(spaces(spec, datasets[0].card), configurations)
-    return tuple(itertools.islice(found, configurations_of(spec)))

@@ -1,11 +1,14 @@
 """The plan for people."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from grid.planning.plan import Plan, PlannedStage
+from grid.planning.plan import Plan
+from grid.planning.planned import PlannedStage
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -36,16 +39,25 @@ def show_plan(plan: Plan, console: Console) -> None:
     if not facts["to_run"]:
         return
     console.print(_table(plan))
-    seconds = facts["estimated_seconds"]
-    cost = "not measured before" if seconds is None else f"about {seconds:.0f} s"
     counted = all(dataset.index is not None for dataset in plan.datasets)
     passes = f"{facts['model_passes']} images" if counted else "not counted, a data set is not there yet"
-    console.print(f"model passes left: {passes}; missing stages: {cost} on hardware as before", markup=False)
+    console.print(f"model passes left: {passes}", markup=False)
+    if counted:
+        console.print(_seconds(facts), markup=False)
     for dataset in plan.datasets:
         if dataset.card.note:
             console.print(f"note on {dataset.name}: {' '.join(dataset.card.note.split())}", markup=False)
     for missing in plan.unresolved:
         console.print(f"unresolved: {missing}", markup=False)
+
+
+def _seconds(facts: Mapping[str, Any]) -> str:
+    """What stages and trials will take by what was measured before, and which of them never was."""
+    known = [f"{seconds:.0f} of {part}" for part, seconds in facts["estimated_seconds"].items() if seconds]
+    unknown = facts["not_measured"]
+    left = [f"about {', '.join(known)}, one after the other, on hardware as before"] if known else []
+    left += [f"not measured before: {', '.join(unknown)}"] if unknown else []
+    return "seconds left: " + "; ".join(left)
 
 
 def _others(statuses: Counter[str]) -> str:

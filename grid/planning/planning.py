@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from components.data.card import CardError
 from grid.inputs.datasets import Dataset
 from grid.planning.optuna_search import OptunaProposals
-from grid.planning.plan import Plan, PlannedTrial, make_plan
+from grid.planning.plan import Plan, make_plan
+from grid.planning.planned import PlannedTrial
 from grid.planning.proposals import Proposals, Rest
 from grid.results import history
+from grid.results.throughput import recorded_stages, throughput
 from grid.spec.spec import MethodResources, Spec, SpecError
 from grid.stores.world import World
 
@@ -16,11 +18,11 @@ def plan_of(spec: Spec, datasets: Sequence[Dataset], world: World) -> Plan:
     """The plan, for which what trials would read is looked through; SpecError if a method cannot be built on
     a data set."""
     with world.results.reading() as connection:
-        rates = history.stage_rates(connection)
+        measured = throughput(connection, recorded_stages(connection))
         entered = history.entered(connection, spec.name)
     try:
         plan = make_plan(
-            spec, datasets, world.hashes, world.store.has, world.results.statuses, rates, entered
+            spec, datasets, world.hashes, world.store.has, world.results.statuses, measured, entered
         )
     except CardError as error:
         raise SpecError(str(error)) from error

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from grid.planning.plan import PlannedTrial
+from grid.planning.planned import PlannedTrial
 
 
 class Proposals(Protocol):

@@ -4,16 +4,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select, union
+from sqlalchemy import Connection, select, union
 
-from grid.results.schema import EarlierTrial, ExperimentTrial, Metric, Stage, Trial, TrialStage
-
-
-def stage_rates(connection: Connection) -> dict[str, float]:
-    """Seconds per image (per run where no images are read) of each stage kind, over all that was run."""
-    cost = func.sum(Stage.seconds) / func.sum(func.coalesce(func.nullif(Stage.images, 0), 1))
-    query = select(Stage.kind, cost).where(Stage.seconds.is_not(None)).group_by(Stage.kind)
-    return {kind: float(seconds or 0) for kind, seconds in connection.execute(query)}
+from grid.results.schema import EarlierTrial, ExperimentTrial, Metric, Trial, TrialStage
 
 
 def entered(connection: Connection, experiment: str) -> list[tuple[str, str, dict[str, Any]]]:

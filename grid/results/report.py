@@ -35,18 +35,6 @@ def _number(value: Any) -> tuple[float | None, str]:
     return None, "nan" if math.isnan(number) else "inf"
 
 
-def prediction_row(trial_id: str, prediction: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "trial_id": trial_id,
-        "split": prediction["split"],
-        "selection": prediction.get("selection") or "last",
-        "image_id": str(prediction["image_id"]),
-        "label": str(prediction["label"]),
-        "group_name": _text(prediction.get("group")),
-        "predicted": _text(prediction.get("predicted")),
-    }
-
-
 def done_row(report: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of `trial` that a report fills."""
     provenance = report["provenance"]
@@ -88,7 +76,3 @@ def as_json(value: Any) -> str | None:
         return None
     known = json.loads(json.dumps(value, default=str))
     return json.dumps(presentable_values(known), sort_keys=True)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

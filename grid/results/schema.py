@@ -185,19 +185,6 @@ class TrialStage(Base):
     stage_key: Mapped[str] = mapped_column(index=True)
 
 
-class Prediction(Base):
-    """One image's prediction by one trial (optional)."""
-
-    __tablename__ = "prediction"
-    trial_id: Mapped[str] = mapped_column(ForeignKey("trial.id"), primary_key=True)
-    split: Mapped[str] = mapped_column(primary_key=True)
-    selection: Mapped[str] = mapped_column(primary_key=True)
-    image_id: Mapped[str] = mapped_column(primary_key=True)
-    label: Mapped[str]
-    group_name: Mapped[str | None]
-    predicted: Mapped[str | None]
-
-
 class ReferenceResult(Base):
     """A published number with where it stands; `value` and `std` in the unit of the metric. group_name: of
     the metric that is beside it; `setting` tells the numbers of groups apart. knobs: `name=value …`, by the

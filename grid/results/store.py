@@ -22,7 +22,6 @@ from grid.results.schema import (
     ExperimentTrial,
     Launch,
     Metric,
-    Prediction,
     Preference,
     ReferenceResult,
     Stage,
@@ -249,8 +248,6 @@ class ResultsStore:
                 return False
             _forget_numbers(connection, trial_id)
             self._insert(connection, Metric, [rows.metric_row(trial_id, one) for one in report["metrics"]])
-            predictions = report.get("predictions") or []
-            self._insert(connection, Prediction, [rows.prediction_row(trial_id, one) for one in predictions])
             return True
 
     def fail(self, trial_id: str, error: str) -> None:
@@ -384,4 +381,3 @@ def _delete(
 
 def _forget_numbers(connection: Connection, trial_id: str) -> None:
     connection.execute(delete(Metric).where(Metric.trial_id == trial_id))
-    connection.execute(delete(Prediction).where(Prediction.trial_id == trial_id))

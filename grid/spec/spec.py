@@ -79,13 +79,23 @@ class Replicas(Strict):
         return self
 
 
-class StageResources(Strict):
+class MethodResources(Strict):
+    """What one trial of a method takes."""
+
+    num_cpus: Annotated[float, Gt(0)] = 1.0
+    num_gpus: Annotated[float, Ge(0)] = 0.0
+
+    @property
+    def device(self) -> str:
+        """Where its model runs, as torch calls it."""
+        return "cuda" if self.num_gpus else "cpu"
+
+
+class StageResources(MethodResources):
     """What one replica of a stage takes. replicas None: as many as the cluster has room for; num_gpus: a
     fraction, for several replicas on one GPU, or a whole number; batch_size None: the stage's own."""
 
     replicas: Annotated[int, Ge(1)] | Replicas | None = None
-    num_cpus: Annotated[float, Gt(0)] = 1.0
-    num_gpus: Annotated[float, Ge(0)] = 0.0
     batch_size: Annotated[int, Ge(1)] | None = None
 
     @field_validator("num_gpus")
@@ -94,18 +104,6 @@ class StageResources(Strict):
         if value > 1 and not value.is_integer():
             raise ValueError(f"num_gpus = {value:g}: a fraction below 1 or a whole number")
         return value
-
-    @property
-    def device(self) -> str:
-        """Where its model runs, as torch calls it."""
-        return "cuda" if self.num_gpus else "cpu"
-
-
-class MethodResources(Strict):
-    """What one trial of a method takes."""
-
-    num_cpus: Annotated[float, Gt(0)] = 1.0
-    num_gpus: Annotated[float, Ge(0)] = 0.0
 
 
 class Resources(Strict):

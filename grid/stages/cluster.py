@@ -13,7 +13,7 @@ from ray._private.worker import print_to_stdstream
 
 from components.models.weights.checkpoints import WEIGHTS, weights_folder
 from components.stage import ColumnStage
-from grid.planning.plan import PlannedStage, PlannedTrial
+from grid.planning.planned import PlannedStage, PlannedTrial
 from grid.spec.spec import MethodResources, Spec, StageResources
 from grid.stages.address import ClusterError, knock
 from grid.stages.watch import Watch

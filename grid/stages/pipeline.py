@@ -23,7 +23,8 @@ from components.data.images import ImageIndex, blocks
 from components.data.written import one_line
 from components.stage import ColumnStage, TensorStage
 from grid.inputs.datasets import open_data
-from grid.planning.plan import PlannedStage, by_sort
+from grid.planning.plan import by_sort
+from grid.planning.planned import PlannedStage
 from grid.spec.spec import StageResources
 from grid.stages.cluster import IO_CPUS, replicas_for
 from grid.stages.reading import MASK, PART_MASK, PATH, STAGE, StageTask, Tasks, placed, read_images
@@ -166,6 +167,7 @@ def _finished(
         batch_size=stage.task.batch_size,
         smallest_device_batch=store.least(key, DEVICE_BATCH),
         replicas=replicas,
+        num_gpus=resources.num_gpus,
         found=found.text,
         warning=found.warning,
         **found.numbers,
@@ -332,6 +334,7 @@ def finish_tensor_stage(
         time.time() - seconds,
         device=resources.device,
         sort="tensors",
+        num_gpus=resources.num_gpus,
         history=history,
         images=0,
         failed=0,

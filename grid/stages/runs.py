@@ -8,7 +8,8 @@ from typing import Any
 import ray
 
 from components.stage import TensorStage
-from grid.planning.plan import Plan, PlannedStage, PlannedTrial
+from grid.planning.plan import Plan
+from grid.planning.planned import PlannedStage, PlannedTrial
 from grid.progress import Display, Task
 from grid.results.store import ResultsStore
 from grid.spec.spec import StageResources

@@ -7,16 +7,39 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from grid.stores.storage import Storage
+from grid.stores.storage import Storage, as_parquet
 
 MANIFEST = "manifest.json"  # the trial's report, written last
 FITTED = "fitted.safetensors"
 FACTS = "facts.json"
 PICTURES = "pictures.json"
+PREDICTIONS = "predictions.parquet"
 SUMS = "sha256"  # in the manifest; trials of earlier versions of the code have none: their files are taken
+PREDICTED = pa.schema(  # an image of the test split; evidence: what decided, the strongest first
+    {
+        "image_id": pa.int64(),
+        "path": pa.string(),  # below the data set's root
+        "label": pa.int64(),
+        "label_name": pa.string(),
+        "group": pa.int64(),
+        "group_name": pa.string(),
+        "predicted": pa.int64(),  # -1, and no name, where a stage could not process the image
+        "predicted_name": pa.string(),
+        "evidence": pa.list_(pa.struct({"what": pa.string(), "contribution": pa.float32()})),
+    }
+)
+SINCE = {  # columns that trials of earlier versions of the code have not, and what stands for them
+    "path": None,
+    "label_name": "label",
+    "group_name": "group",
+    "predicted_name": "predicted",
+    "evidence": None,
+}
 REPORT = ("trial", "attempt", "metrics", "n_failed", "on_failed", "seconds", "provenance")
 
 
@@ -36,7 +59,7 @@ class Evidence:
         self._storage, self._folder = storage, folder
         self.sums: dict[str, str] = {}
 
-    def write(self, file: str, content: bytes) -> None:
+    def write(self, file: str, content: bytes | memoryview) -> None:
         """A file, by its name in the folder."""
         self._storage.write(f"{self._folder}/{file}", content)
         self.sums[file] = hashlib.sha256(content).hexdigest()
@@ -44,6 +67,10 @@ class Evidence:
     def write_json(self, file: str, value: Any) -> None:
         """A value as JSON; NaN is refused."""
         self.write(file, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+
+    def write_table(self, file: str, table: pa.Table) -> None:
+        """A Parquet file."""
+        self.write(file, as_parquet(table))
 
 
 class LeftEvidence:
@@ -83,6 +110,15 @@ class LeftEvidence:
         if found is None:
             raise BrokenEvidence(self._trial, FACTS, "is gone")
         return found
+
+    def predictions(self) -> pa.Table | None:
+        """Rows of PREDICTED, by image; None if the trial left none. Trials of earlier versions of the code
+        have numbers for names, and neither path nor evidence."""
+        content = self.content(PREDICTIONS)
+        try:
+            return None if content is None else _in_full(pq.read_table(pa.BufferReader(content)))
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise BrokenEvidence(self._trial, PREDICTIONS, f"cannot be read: {error}") from error
 
     def pictures(self) -> list[dict[str, Any]]:
         """`file`, `caption` and `wide` of each picture; none if the trial drew none."""
@@ -129,6 +165,16 @@ class LeftEvidence:
 
 def _is_picture(told: Any) -> bool:
     return isinstance(told, dict) and all(isinstance(told.get(name), str) for name in ("file", "caption"))
+
+
+def _in_full(table: pa.Table) -> pa.Table:
+    """Rows of PREDICTED; KeyError if it is not of any version."""
+    for name, number in SINCE.items():
+        if name not in table.column_names:
+            field = PREDICTED.field(name)
+            stands = pa.nulls(len(table), field.type) if number is None else table[number].cast(field.type)
+            table = table.append_column(field, stands)
+    return table.select(PREDICTED.names).cast(PREDICTED)
 
 
 def as_safetensors(tensors: dict[str, NDArray[Any]]) -> bytes:

@@ -126,11 +126,9 @@ class Storage:
 
     def write_table(self, name: str, table: pa.Table) -> int:
         """A Parquet file; its size in bytes."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        buffer = sink.getvalue()
-        self.write(name, memoryview(buffer))
-        return int(buffer.size)
+        content = as_parquet(table)
+        self.write(name, content)
+        return content.nbytes
 
     def delete_folder(self, name: str) -> None:
         """Removes a folder and all in it, if it is there."""
@@ -140,6 +138,13 @@ class Storage:
     def delete_file(self, name: str) -> None:
         """Removes a file; FileNotFoundError if there is none."""
         self.filesystem.delete_file(self.path(name))
+
+
+def as_parquet(table: pa.Table) -> memoryview:
+    """A table as the bytes of a file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return memoryview(sink.getvalue())
 
 
 def _uri(text: str) -> str:

@@ -9,7 +9,8 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from grid.inputs.datasets import Dataset
-from grid.planning.plan import Plan, PlannedTrial
+from grid.planning.plan import Plan
+from grid.planning.planned import PlannedTrial
 from grid.planning.proposals import Proposals
 from grid.progress import Display, Task
 from grid.spec.spec import MethodResources
@@ -115,13 +116,16 @@ class Ended(tune.Callback):
 
 
 def run_tasks(
-    config: dict[str, Any], datasets: Mapping[str, Dataset], store: ArtifactStore, num_cpus: float
+    config: dict[str, Any],
+    datasets: Mapping[str, Dataset],
+    store: ArtifactStore,
+    resources: MethodResources,
 ) -> None:
     """What a Tune worker does: its tasks, one after the other; a failing one does not stop the others."""
-    use_threads(num_cpus)
+    use_threads(resources.num_cpus)
     for task in config["tasks"]:
         try:
-            run_trial(task, datasets[task.dataset], store)
+            run_trial(task, datasets[task.dataset], store, resources.device)
         except Exception:  # a trial may raise anything: it is kept as the trial's error
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
             tune.report({"failed_trial": task.id, "failure": "\n".join(lines)})
@@ -184,7 +188,7 @@ def _run_tuner(
         run_tasks,
         datasets={dataset.name: dataset for dataset in plan.datasets},
         store=store,
-        num_cpus=resources.num_cpus,
+        resources=resources,
     )
     needs = {"cpu": resources.num_cpus, "gpu": resources.num_gpus}
     tuner = tune.Tuner(

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from grid.planning.plan import Plan, PlannedTrial, by_sort
+from grid.planning.plan import Plan, by_sort
+from grid.planning.planned import PlannedTrial
 from grid.refused import Refused
 from grid.stores.artifacts import ArtifactStore
 from grid.trials.trial import TrialTask, run_trial

@@ -12,11 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
 from components.data.columns import Column, Data
-from components.evaluation.accuracies import predictions_of
 from components.evaluation.pictures import draw
 from components.identity import rng
 from components.method import Explanation, Fitted, Method, Metric, Picture
@@ -27,12 +25,14 @@ from grid.stores.evidence import (
     FITTED,
     MANIFEST,
     PICTURES,
+    PREDICTIONS,
     SUMS,
     Evidence,
     LeftEvidence,
     as_safetensors,
 )
 from grid.stores.provenance import provenance
+from grid.trials.predictions import predictions
 
 FOLDER = "trials"
 PICTURES_PER_GROUP = 2
@@ -75,7 +75,7 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
     if fitted.tensors:
         evidence.write(FITTED, as_safetensors(fitted.tensors))
     evidence.write_json(FACTS, fitted.facts)
-    _write_predictions(store, folder, task.method, fitted, data)
+    evidence.write_table(PREDICTIONS, predictions(task.method, fitted, data))
     files = task.method.files(fitted, data)
     for name, text in files.items():
         evidence.write(f"files/{name}", text.encode())
@@ -135,19 +135,6 @@ def _plain(metric: Metric) -> dict[str, Any]:
     """A metric as JSON, in which NaN and infinities are text that `float` reads."""
     value = float(metric.value)
     return {**asdict(metric), "value": value if math.isfinite(value) else str(value)}
-
-
-def _write_predictions(store: ArtifactStore, folder: str, method: Method, fitted: Fitted, data: Data) -> None:
-    """The test split's predictions, one row per image; -1 where it failed."""
-    test = data.split("test")
-    predicted = predictions_of(data, test.ids, lambda ids: method.predict(fitted, data, ids))
-    columns = {
-        "image_id": test.ids,
-        "label": test.labels,
-        "group": test.groups,
-        "predicted": predicted,
-    }
-    store.storage.write_table(f"{folder}/predictions.parquet", pa.table(columns))
 
 
 def _write_pictures(evidence: Evidence, method: Method, fitted: Fitted, data: Data) -> list[str]:

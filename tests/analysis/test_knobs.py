@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp, ttest_rel
-from sqlalchemy import create_engine, make_url, text
 from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
@@ -239,20 +237,6 @@ ODD = {
         for a in range(4) for s in (0, 1)
     ],
 }  # fmt: skip
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of a database of this test alone."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/odd.db"
-    server = make_url(request.getfixturevalue("postgres"))
-    name = f"odd_{uuid4().hex}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.mark.parametrize("case", ODD)

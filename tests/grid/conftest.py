@@ -19,6 +19,7 @@ from components.data.generators.toybirds import Toybirds
 from components.data.images import ImageIndex
 from grid.inputs.datasets import Dataset
 from grid.planning.plan import Plan, make_plan
+from grid.results.throughput import Throughput
 from grid.spec.spec import parse_spec
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
             {"name": "t", **content, "datasets": ["toybirds"], "methods": list(methods)}, "t.yaml"
         )
         hashes = FileHashes(tmp_path / "hashes.json")
-        return make_plan(spec, [unread_birds()], hashes, lambda key: False, lambda ids: {}, {}, [])
+        return make_plan(spec, [unread_birds()], hashes, lambda key: False, lambda ids: {}, Throughput(), [])
 
     return planned
 

@@ -10,7 +10,8 @@ import yaml
 from components.data.columns import Data
 from components.stage import ColumnStage, TensorStage
 from grid.inputs.datasets import locate, open_data, read
-from grid.planning.plan import Plan, PlannedStage
+from grid.planning.plan import Plan
+from grid.planning.planned import PlannedStage
 from grid.planning.planning import plan_of
 from grid.progress import Display
 from grid.spec.spec import parse_spec

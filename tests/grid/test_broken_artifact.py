@@ -16,7 +16,8 @@ import yaml
 
 from grid.commands.cli import main
 from grid.inputs.datasets import locate, read
-from grid.planning.plan import Plan, PlannedStage
+from grid.planning.plan import Plan
+from grid.planning.planned import PlannedStage
 from grid.planning.planning import plan_of
 from grid.progress import Display
 from grid.run import recomputed

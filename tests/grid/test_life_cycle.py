@@ -11,10 +11,12 @@ from components.data.card import load_card
 from components.data.fingerprint import FileHashes
 from grid.inputs.datasets import Dataset
 from grid.planning.optuna_search import OptunaProposals
-from grid.planning.plan import Plan, PlannedTrial, make_plan
+from grid.planning.plan import Plan, make_plan
+from grid.planning.planned import PlannedTrial
 from grid.planning.proposals import Proposals, Rest
 from grid.results import history
 from grid.results.store import ResultsStore
+from grid.results.throughput import Throughput
 from grid.spec.spec import parse_spec
 from grid.stores.artifacts import ArtifactStore
 from grid.trials.launch import Ended, Feed
@@ -40,7 +42,7 @@ class World:
         with self.results.reading() as connection:
             entered = history.entered(connection, "t")
         datasets = [Dataset(CARD, None, None, self.fingerprint)]
-        return make_plan(spec, datasets, hashes, lambda k: True, self.results.statuses, {}, entered)
+        return make_plan(spec, datasets, hashes, lambda k: True, self.results.statuses, Throughput(), entered)
 
     def recorder(self) -> Recorder:
         launch = self.results.begin_launch("t", spec="", plan={}, command="")

@@ -18,6 +18,7 @@ from grid.planning.plan import Plan, make_plan
 from grid.progress import Display
 from grid.results.schema import ReferenceResult
 from grid.results.store import ResultsStore
+from grid.results.throughput import Throughput
 from grid.spec.spec import SpecError, parse_spec
 
 CLIP = {"checkpoint": "datasets/toybirds/clip"}
@@ -145,7 +146,7 @@ def planned(tmp_path: Path, birds: Path, *vocabularies: str) -> Plan:
     content = {"name": "t", "datasets": [{"name": "toybirds", "root": str(birds)}], "methods": methods}
     spec, hashes = parse_spec(content, "t.yaml"), FileHashes(tmp_path / "hashes.json")
     data = [read(locate(entry), hashes, Display()) for entry in spec.datasets]
-    return make_plan(spec, data, hashes, lambda key: True, lambda ids: {}, {}, ())
+    return make_plan(spec, data, hashes, lambda key: True, lambda ids: {}, Throughput(), ())
 
 
 def test_vocabularies_that_are_not_there_are_distinct_and_never_cached(

@@ -16,14 +16,29 @@ from components.data.card import Card
 from components.data.columns import Data, Ids
 from components.evaluation.accuracies import accuracy_metrics, accuracy_names, known, predictions_of
 from components.identity import rng
-from components.method import LAST, Explanation, Fitted, Method, Metric, Picture, Report
+from components.method import (
+    LAST,
+    Contributions,
+    Explanation,
+    Fitted,
+    Method,
+    Metric,
+    Picture,
+    Report,
+)
 from components.models.clip.clip import Clip
 from components.stage import Size, Stage
 from components.stages.backbone_images import BackboneImages
 from components.stages.backbone_maps import BackboneMaps
 from components.stages.clip_images import ClipImages
 from components.stages.clip_texts import ClipTexts, Template
-from components.studies.concept_bottleneck.evidence import evidence_for, rules_table, verdict, why_dropped
+from components.studies.concept_bottleneck.evidence import (
+    contributions_to,
+    evidence_for,
+    rules_table,
+    verdict,
+    why_dropped,
+)
 from components.studies.concept_bottleneck.final.final_layer import (
     NEC_TARGETS,
     FinalLayer,
@@ -194,7 +209,13 @@ class ConceptBottleneck(Method):
         return self._bottleneck(fitted.tensors).concepts(data["features"], ids)
 
     def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        return final_layer(fitted, selection).logits(self.concepts(fitted, data, ids))
+        return self.logits(fitted, data, ids, self.concepts(fitted, data, ids), selection)
+
+    def logits(
+        self, fitted: Fitted, data: Data, ids: Ids, concepts: NDArray[np.float32], selection: str = LAST
+    ) -> NDArray[np.float32]:
+        """What `predict` makes of the concepts (n, K) of these images."""
+        return final_layer(fitted, selection).logits(concepts)
 
     def evaluate(self, fitted: Fitted, data: Data) -> list[Metric]:
         metrics = self._numbers(fitted)
@@ -258,7 +279,7 @@ class ConceptBottleneck(Method):
         concepts = self.concepts(fitted, data, ids)
         maps = self.maps(fitted, data, ids)
         layer, names = final_layer(fitted), fitted.facts["concepts"]
-        predicted = self.predict(fitted, data, ids).argmax(axis=1)
+        predicted = self.logits(fitted, data, ids, concepts).argmax(axis=1)
         labels = data.index.labels[data.rows(ids)]
         explanations = []
         for row, image in enumerate(data.images(ids)):
@@ -270,6 +291,12 @@ class ConceptBottleneck(Method):
             title = verdict(data.card.classes, int(predicted[row]), int(labels[row]))
             explanations.append(evidence.explanation(int(ids[row]), title, size, heats))
         return explanations
+
+    def contributions(self, fitted: Fitted, data: Data, ids: Ids) -> list[Contributions]:
+        """The first concepts of `explain`, and what each adds to the logit of the predicted class."""
+        concepts = self.concepts(fitted, data, ids)
+        predicted = self.logits(fitted, data, ids, concepts).argmax(axis=1)
+        return contributions_to(final_layer(fitted).weight[predicted], concepts, fitted.facts["concepts"])
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The final layer's weights as a Sankey diagram."""

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.method import Explanation
+from components.method import STRONGEST, Contributions, Explanation
 from components.stage import Size
 from components.studies.concept_bottleneck.final.final_layer import NONZERO
-from components.studies.concept_bottleneck.maps.concept_maps import global_rules, strongest
+from components.studies.concept_bottleneck.maps.concept_maps import LEAST, global_rules, strongest
 
 NO_CONCEPT = "no concept counts: the bias decides"
 
@@ -50,8 +50,30 @@ def evidence_for(
     """Of the class with these weights (K,), in an image with these standardised concepts (K,)."""
     contributions = weight * concepts
     shown = strongest(contributions)
-    captions = tuple(f"{'' if concepts[k] >= 0 else 'NOT '}{names[k]}" for k in shown)
+    captions = tuple(_called(concepts[k], names[k]) for k in shown)
     return Evidence(shown, contributions[shown], captions)
+
+
+def contributions_to(
+    weights: NDArray[np.floating[Any]], concepts: NDArray[np.floating[Any]], names: Sequence[str]
+) -> list[Contributions]:
+    """The first STRONGEST of `evidence_for` of many images at once: weights (n, K) of each one's class,
+    concepts (n, K)."""
+    contributions = weights * concepts
+    order = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :STRONGEST]
+    values, signs = (np.take_along_axis(x, order, axis=1).tolist() for x in (contributions, concepts))
+    return [
+        [
+            (_called(concept, names[k]), value)
+            for k, value, concept in zip(*row, strict=True)
+            if abs(value) > LEAST
+        ]
+        for row in zip(order.tolist(), values, signs, strict=True)
+    ]
+
+
+def _called(concept: float, name: str) -> str:
+    return name if concept >= 0 else f"NOT {name}"
 
 
 def verdict(classes: Sequence[str], predicted: int, label: int) -> str:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.data.columns import Data
-from components.method import Explanation
+from components.data.images import blocks
+from components.method import STRONGEST, Contributions, Explanation
 from components.pixels.bags import WHOLE_IMAGE
 from components.pixels.crops import stored_masks
-from components.studies.seg_mil.bag_tensors import BagTensors
+from components.studies.seg_mil.bag_tensors import BagTensors, chosen_bags
 from components.studies.seg_mil.head import MilHead, MilOutput, of_class
-from components.studies.seg_mil.heads import run_head
+from components.studies.seg_mil.heads import BAGS_AT_ONCE, run_head
 from components.studies.seg_mil.knobs import SegMilKnobs
 from components.studies.seg_mil.objects import CONCEPTS, ELSEWHERE, MISSED, UNKNOWN, object_overlap
 
@@ -49,41 +50,77 @@ def explain_bags(
     """
     if len(bags.labels) == 0:
         return []
-    logits, output = run_head(head, bags)
-    predicted, rival = opposed(logits, bags.labels)
-    with torch.inference_mode():
-        terms = (head.terms(output, predicted) - head.terms(output, rival)).numpy()
-    attention = deciding_attention(output, predicted, rival)
+    said = _Said(method, head, data, bags, trusted)
+    attention = deciding_attention(said.output, said.predicted, said.rival)
     reasons = object_overlap(data, bags.bags).reasons(attention, bags.bags.areas)
     table = data["segments"].read(bags.bags.ids, ["height", "width", "counts"])
     names, classes = data.card.vocabulary(method.vocabulary), data.card.classes
-    source = "CLIP" if method.boxes is None else "the detector"
-    known = tuple(name if name in trusted else UNNAMED for name in names)
     note = f"; names of {len(trusted)} of {len(names)} concepts hold"
     if not trusted:
-        note = f"; words are {source}'s, the head's concepts mean nothing"
-
-    def said(row: int, place: int) -> str:
-        own = int(bags.bags.concepts[row, place])
-        chosen = " (the whole image)" if own == WHOLE_IMAGE else f" ({source}: {names[own]})"
-        if not trusted:
-            return chosen
-        return f"{chosen}: {_largest(terms[row, place], output.concepts[row, place].numpy(), known)}"
-
+        note = f"; words are {said.source}'s, the head's concepts mean nothing"
     explanations = []
     for row, image_id in enumerate(bags.bags.ids):
         places = np.flatnonzero(bags.bags.valid[row])
-        y, r = classes[predicted[row]], classes[rival[row]]
+        y, r = classes[said.predicted[row]], classes[said.rival[row]]
         explanations.append(
             Explanation(
                 image_id=int(image_id),
                 title=_title(y, classes[bags.labels[row]], reasons[row]) + note,
                 masks=bag_masks(table, row, bags.bags.segments[row, places]),
                 weights=attention[row, places],
-                captions=tuple(f"{_speaks(terms[row, i], y, r)}{said(row, int(i))}" for i in places),
+                captions=tuple(
+                    f"{_speaks(said.margins[row, i], y, r)} {said.of(row, int(i))}" for i in places
+                ),
             )
         )
     return explanations
+
+
+def strongest_segments(
+    method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, trusted: Collection[str]
+) -> list[Contributions]:
+    """Of each bag what `explain_bags` says of its segments, the strongest first: C_iy - C_ir, which is below
+    0 for one that speaks for the rival, of the segment with its number in the stage `segments`."""
+    found: list[Contributions] = []
+    for some in blocks(len(bags.labels), BAGS_AT_ONCE):
+        few = chosen_bags(bags, np.arange(len(bags.labels))[some])
+        said = _Said(method, head, data, few, trusted)
+        for row, margins in enumerate(said.margins):
+            places = np.flatnonzero(few.bags.valid[row])
+            places = places[np.argsort(-np.abs(margins[places]), kind="stable")][:STRONGEST]
+            numbers = few.bags.segments[row, places]
+            called = ["" if number == WHOLE_IMAGE else f"segment {number} " for number in numbers]
+            words = [name + said.of(row, int(i)) for name, i in zip(called, places, strict=True)]
+            found.append(list(zip(words, map(float, margins[places]), strict=True)))
+    return found
+
+
+class _Said:
+    """What each segment says: predicted, rival int64 (n,); margins float (n, N), C_iy - C_ir, above 0 where
+    it speaks for the predicted class; source: who chose it."""
+
+    def __init__(
+        self, method: SegMilKnobs, head: MilHead, data: Data, bags: BagTensors, trusted: Collection[str]
+    ) -> None:
+        logits, self.output = run_head(head, bags)
+        self.predicted, self.rival = opposed(logits, bags.labels)
+        with torch.inference_mode():
+            terms = head.terms(self.output, self.predicted) - head.terms(self.output, self.rival)
+        self._terms = terms.numpy()
+        self.margins = self._terms.sum(axis=-1)
+        self.source = "CLIP" if method.boxes is None else "the detector"
+        self._bags, self._trusts = bags.bags, bool(trusted)
+        self._names = data.card.vocabulary(method.vocabulary)
+        self._known = tuple(name if name in trusted else UNNAMED for name in self._names)
+
+    def of(self, row: int, place: int) -> str:
+        """What chose the segment, and the concepts that say so most."""
+        own = int(self._bags.concepts[row, place])
+        chosen = "(the whole image)" if own == WHOLE_IMAGE else f"({self.source}: {self._names[own]})"
+        if not self._trusts:
+            return chosen
+        concepts = self.output.concepts[row, place].numpy()
+        return f"{chosen}: {_largest(self._terms[row, place], concepts, self._known)}"
 
 
 def opposed(logits: Floats, labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -114,10 +151,9 @@ def bag_masks(segments: "pa.Table", row: int, chosen: NDArray[np.int64]) -> NDAr
     return np.stack([whole if i == WHOLE_IMAGE else stored[i] for i in chosen])
 
 
-def _speaks(terms: Floats, predicted: str, rival: str) -> str:
-    """For which class a segment speaks, and by how much; terms (K,) above 0 are for the predicted one."""
-    total = float(terms.sum())
-    return f"{predicted if total >= 0 else rival} +{abs(total):.2f}"
+def _speaks(margin: float, predicted: str, rival: str) -> str:
+    """For which class a segment speaks, and by how much; a margin above 0 is for the predicted one."""
+    return f"{predicted if margin >= 0 else rival} +{abs(margin):.2f}"
 
 
 def _largest(terms: Floats, concepts: Floats, names: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from components.studies.concept_bottleneck.methods.salf_cbm import SalfCbm
 from grid.commands.cli import main
 from grid.commands.explanation import Question, ask
 from grid.refused import Refused
+from grid.stores.evidence import LeftEvidence
 from grid.stores.storage import Storage
 from grid.trials.finished import FinishedTrial, open_finished
 from tests.grid.finished_world import Finished
@@ -259,3 +260,22 @@ def test_frames_of_a_video_have_the_maps_of_stored_images(finished: Finished, sa
     np.testing.assert_allclose(maps, stored, atol=2e-3 * np.abs(stored).max())
     with pytest.raises(ValueError, match="no frame"):
         method.frame_maps(salf.fitted, [], data.card, classifier)
+
+
+@pytest.mark.parametrize("method", ["salf_cbm", "lf_cbm"])
+def test_what_is_kept_of_every_test_image_is_what_explain_says_first(finished: Finished, method: str) -> None:
+    trial = open_finished(finished.world, finished.ids[method])
+    kept = LeftEvidence(trial.id, finished.world.results.trial(trial.id)["artifacts_uri"]).predictions()
+    assert kept is not None
+    images = kept["image_id"].to_pylist()
+    assert images == trial.data.split("test").ids.tolist()
+    explanations = trial.method.explain(trial.fitted, trial.data, images)
+    for row, explanation in zip(kept.to_pylist(), explanations, strict=True):
+        said = explanation.captions
+        if method == "lf_cbm":  # whose captions end in what the concept adds
+            said = tuple(caption.rpartition(" ")[0] for caption in said)
+        assert [term["what"] for term in row["evidence"]] == list(said[:3])
+        found = [term["contribution"] for term in row["evidence"]]
+        np.testing.assert_allclose(found, explanation.weights[:3], rtol=1e-5)
+        assert explanation.title.startswith(row["predicted_name"])
+        assert row["path"] == str(trial.data.index.paths[trial.data.rows(np.array([row["image_id"]]))[0]])

@@ -92,6 +92,7 @@ def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsSt
             "DROP VIEW reported_vs_measured",
             "ALTER TABLE reference_result DROP COLUMN knobs",
             "ALTER TABLE reference_result DROP COLUMN images",
+            "CREATE TABLE prediction (trial_id TEXT)",
             "UPDATE alembic_version SET version_num = '0005'",
         ):
             connection.execute(text(earlier))
@@ -100,6 +101,7 @@ def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsSt
         found = connection.execute(text("SELECT manifest FROM stage ORDER BY key")).scalars()
         assert [json.loads(m) for m in found] == [{"found": "3 boxes", "key": "a", "params": params}, whole]
         assert set(inspect(connection).get_view_names()) == {view_name(path) for path in VIEWS}
+        assert not inspect(connection).has_table("prediction")
     again.close()
 
 

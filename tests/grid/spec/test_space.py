@@ -25,9 +25,11 @@ from components.models.segmentation.segmenters.object_mask import ObjectMask
 from components.stage import Stage
 from components.stages.clip_images import ClipImages
 from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
-from grid.planning.plan import Plan, PlannedStage, make_plan
+from grid.planning.plan import Plan, make_plan
 from grid.planning.plan_view import show_plan
+from grid.planning.planned import PlannedStage
 from grid.results.report import stage_row
+from grid.results.throughput import Throughput
 from grid.spec.search import candidates
 from grid.spec.space import Range, build, parse_space
 from grid.spec.spec import Spec, SpecError, load_spec, parse_spec
@@ -47,7 +49,7 @@ def plan(tmp_path: Path, content: Spec, done: tuple[str, ...] = (), cached: tupl
         FileHashes(tmp_path / "hashes.json"),
         cached.__contains__,
         lambda ids: {i: "done" for i in ids if i in done},
-        {},
+        Throughput(),
         [],
     )
 
@@ -197,7 +199,9 @@ def test_keys_change_with_all_that_changes_content_and_with_nothing_else(tmp_pat
     ) -> dict[str, str]:
         content = spec(methods=[{**base, **knobs}], seeds=list(seeds), **(extra or {}))
         hashes = FileHashes(tmp_path / "hashes.json")
-        found = make_plan(content, [unread_birds(data)], hashes, lambda k: False, lambda i: {}, {}, [])
+        found = make_plan(
+            content, [unread_birds(data)], hashes, lambda k: False, lambda i: {}, Throughput(), []
+        )
         return {called(stage.stage): key for key, stage in found.stages.items()}
 
     first = keys()
@@ -252,7 +256,7 @@ def test_precision_is_the_devices_unless_the_spec_says(tmp_path: Path) -> None:
             FileHashes(tmp_path / "hashes.json"),
             lambda k: False,
             lambda i: {},
-            {},
+            Throughput(),
             [],
         )
         (stage,) = (stage for stage in found.stages.values() if stage.stage.kind == "clip_images")
@@ -313,7 +317,7 @@ def test_the_plan_shows_what_is_cached_of_each_data_set(tmp_path: Path) -> None:
     def planned(cached: frozenset[str]) -> Plan:
         hashes = FileHashes(tmp_path / "h")
         return make_plan(
-            content, [unread_birds(), other], hashes, cached.__contains__, lambda ids: {}, {}, []
+            content, [unread_birds(), other], hashes, cached.__contains__, lambda ids: {}, Throughput(), []
         )
 
     one = next(trial for trial in planned(frozenset()).trials if trial.dataset.name == "waterbirds")
@@ -336,7 +340,7 @@ def test_what_is_missing_is_unresolved_and_never_cached(tmp_path: Path) -> None:
         FileHashes(tmp_path / "h"),
         lambda k: True,
         lambda i: {},
-        {},
+        Throughput(),
         [],
     )
     (missing,) = found.unresolved

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayError
 
-from grid.planning.plan import PlannedStage
+from grid.planning.planned import PlannedStage
 from grid.progress import Display
 from grid.spec.spec import StageResources
 from grid.stages import runs

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from grid.stores.evidence import (
@@ -11,6 +13,8 @@ from grid.stores.evidence import (
     FITTED,
     MANIFEST,
     PICTURES,
+    PREDICTED,
+    PREDICTIONS,
     SUMS,
     BrokenEvidence,
     Evidence,
@@ -19,6 +23,17 @@ from grid.stores.evidence import (
 )
 from grid.stores.storage import Storage
 
+BIRD = {
+    "image_id": 7,
+    "path": "1/bird.png",
+    "label": 1,
+    "label_name": "waterbird",
+    "group": 2,
+    "group_name": "waterbird on land",
+    "predicted": -1,
+    "predicted_name": None,
+    "evidence": [{"what": "crest", "contribution": 0.5}],
+}
 LISTED = [{"file": "pictures/7.png", "caption": "image 7", "wide": False}]
 
 
@@ -31,6 +46,7 @@ def folder(tmp_path: Path) -> Path:
     evidence.write_json(FACTS, {"concepts": ["crest"]})
     evidence.write_json(PICTURES, LISTED)
     evidence.write("pictures/7.png", b"png")
+    evidence.write_table(PREDICTIONS, pa.Table.from_pylist([BIRD], PREDICTED))
     storage.write_json(f"t/{MANIFEST}", {SUMS: evidence.sums})
     return tmp_path / "t"
 
@@ -41,6 +57,9 @@ def everything(folder: Path) -> None:
     assert left.facts() == {"concepts": ["crest"]}
     assert left.pictures() == LISTED
     assert left.content("pictures/7.png") == b"png"
+    predictions = left.predictions()
+    assert predictions is not None
+    assert predictions.to_pylist() == [BIRD]
 
 
 def cut(path: Path) -> None:
@@ -60,7 +79,7 @@ def test_what_was_written_is_read(folder: Path) -> None:
     everything(folder)
 
 
-@pytest.mark.parametrize("file", [FITTED, FACTS, PICTURES, "pictures/7.png"])
+@pytest.mark.parametrize("file", [FITTED, FACTS, PICTURES, "pictures/7.png", PREDICTIONS])
 @pytest.mark.parametrize("damage", [cut, turn_a_bit, Path.unlink, lambda path: path.write_bytes(b"")])
 def test_what_is_not_what_was_written_is_named(
     folder: Path, file: str, damage: Callable[[Path], object]
@@ -85,6 +104,8 @@ def test_what_an_earlier_version_of_the_code_left_is_taken_as_it_is_if_it_can_be
     (folder / MANIFEST).write_text("{}")
     everything(folder)
     for file, damage in (
+        (PREDICTIONS, cut),
+        (PREDICTIONS, lambda path: pq.write_table(pa.table({"image_id": [7]}), path)),
         (FACTS, cut),
         (PICTURES, rename_keys),
         (FITTED, lambda path: path.write_bytes(b"1")),
@@ -96,3 +117,17 @@ def test_what_an_earlier_version_of_the_code_left_is_taken_as_it_is_if_it_can_be
         (folder / file).write_bytes(whole)
     (folder / FITTED).unlink()
     assert LeftEvidence("abc", folder.as_uri()).tensors() == {}, "the method keeps none"
+
+
+def test_predictions_of_an_earlier_version_have_numbers_for_names(folder: Path) -> None:
+    numbers = {"image_id": [7, 8], "label": [1, 0], "group": [2, 0], "predicted": [0, -1]}
+    (folder / MANIFEST).write_text("{}")
+    pq.write_table(pa.table(numbers), folder / PREDICTIONS)
+    found = LeftEvidence("abc", folder.as_uri()).predictions()
+    assert found is not None
+    assert found.schema == PREDICTED
+    nothing = [None, None]
+    names = {"label_name": ["1", "0"], "group_name": ["2", "0"], "predicted_name": ["0", "-1"]}
+    assert found.to_pydict() == {**numbers, **names, "path": nothing, "evidence": nothing}
+    (folder / PREDICTIONS).unlink()
+    assert LeftEvidence("abc", folder.as_uri()).predictions() is None

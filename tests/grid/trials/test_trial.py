@@ -12,6 +12,7 @@ from components.method import Fitted, Method, Metric
 from components.stage import fixed_size_lists
 from grid.inputs.datasets import Dataset
 from grid.stores.artifacts import ArtifactStore
+from grid.stores.evidence import PREDICTIONS, SUMS, LeftEvidence
 from grid.trials.trial import TrialTask, run_trial
 
 SPLITS = ["train", "train", "val", "val", "test", "test", "test", "test"]
@@ -31,6 +32,9 @@ class Reporting(Method):
 
     def predict(self, fitted, data, ids, selection="last"):
         return data["clip"].array("embedding", ids)
+
+    def contributions(self, fitted, data, ids):
+        return [[(f"it is {i}", 0.5), ("as ever", -0.25)] for i in ids]
 
 
 @pytest.fixture
@@ -64,3 +68,22 @@ def test_a_report_on_the_way_is_of_the_split_that_its_name_begins_with(report):
 
 def test_images_of_the_test_split_that_failed_are_counted(report):
     assert report["n_failed"] == 2
+
+
+def test_what_was_predicted_and_why_is_kept_of_each_image_of_the_test_split(report):
+    """By what was planted: image i is of class 0 and predicted as i mod 2, and 5 and 6 failed."""
+    rows = LeftEvidence("t", report["uri"]).predictions().to_pylist()
+    assert PREDICTIONS in report[SUMS]
+    assert [row["image_id"] for row in rows] == [4, 5, 6, 7]
+    assert [row["predicted"] for row in rows] == [0, -1, -1, 1]
+    assert [row["predicted_name"] for row in rows] == ["landbird", None, None, "waterbird"]
+    assert {(row["label"], row["label_name"], row["group"], row["group_name"]) for row in rows} == {
+        (0, "landbird", 0, "a")
+    }
+    assert [row["path"] for row in rows] == ["4.png", "5.png", "6.png", "7.png"]
+    assert rows[0]["evidence"] == [
+        {"what": "it is 4", "contribution": 0.5},
+        {"what": "as ever", "contribution": -0.25},
+    ]
+    assert rows[1]["evidence"] == rows[2]["evidence"] == []
+    assert rows[3]["evidence"][0]["what"] == "it is 7"

@@ -23,6 +23,7 @@ Concepts = NDArray[np.int64]
 Centering = Literal["none", "concept_mean"]
 Preset = Literal["salf_demo", "standardised"]
 CELLS = (-2, -1)  # axes
+LEAST = 0.005  # of what a concept contributes, below which LF-CBM draws no bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ def global_rules(weight: Floats, least: float = 0.05) -> list[Rule]:
     ]
 
 
-def strongest(contributions: Floats, k: int = 8, least: float = 0.005) -> Concepts:
+def strongest(contributions: Floats, k: int = 8, least: float = LEAST) -> Concepts:
     """At most k concepts of (M,) by the magnitude of what they contribute, which is above `least`, in
     descending order. The defaults are LF-CBM's bars."""
     order = np.argsort(-np.abs(contributions), kind="stable")[:k]

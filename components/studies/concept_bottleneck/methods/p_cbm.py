@@ -19,7 +19,7 @@ from components.identity import rng
 from components.method import LAST, Fitted, Metric, Report
 from components.stage import Stage
 from components.stages.clip_images import ClipImages
-from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck, Found
+from components.studies.concept_bottleneck.concept_bottleneck import ConceptBottleneck, Found, final_layer
 from components.studies.concept_bottleneck.final.final_layer import one_vs_rest
 from components.studies.concept_bottleneck.layer.concept_pooling import Bottleneck, concept_layer_weights
 
@@ -66,7 +66,7 @@ class PCbm(ConceptBottleneck):
             train = data.usable_split("train")
             weight, bias = fit_residual(
                 data["features"].array("embedding", train.ids),
-                super().predict(fitted, data, train.ids),
+                final_layer(fitted).logits(self.concepts(fitted, data, train.ids)),
                 train.labels,
                 self.kappa,
                 self.residual_epochs,
@@ -75,8 +75,10 @@ class PCbm(ConceptBottleneck):
             fitted.tensors |= {"residual_weight": weight, "residual_bias": bias}
         return fitted
 
-    def predict(self, fitted: Fitted, data: Data, ids: Ids, selection: str = LAST) -> NDArray[np.float32]:
-        logits = super().predict(fitted, data, ids, selection)
+    def logits(
+        self, fitted: Fitted, data: Data, ids: Ids, concepts: NDArray[np.float32], selection: str = LAST
+    ) -> NDArray[np.float32]:
+        logits = super().logits(fitted, data, ids, concepts, selection)
         if not self.residual or selection != LAST:
             return logits
         embeddings = data["features"].array("embedding", ids)

@@ -15,7 +15,7 @@ from components.data.card import Card, CardError
 from components.data.columns import Data, Ids
 from components.evaluation.accuracies import accuracy_metrics, accuracy_names, known, predictions_of
 from components.identity import rng
-from components.method import LAST, Explanation, Fitted, Metric, Picture, Report
+from components.method import LAST, Contributions, Explanation, Fitted, Metric, Picture, Report
 from components.models.segmentation.segmenters.object_mask import ObjectMask
 from components.stage import Stage
 from components.stages.backbone_images import BackboneImages
@@ -196,6 +196,13 @@ class SegMilCbm(SegMilKnobs):
         ids = ids[data.usable(ids)]
         head, bags = self.fitted_head(fitted), self.bags(fitted, data, ids)
         return explain_bags(self, head, data, bags, trusted_names(fitted))
+
+    def contributions(self, fitted: Fitted, data: Data, ids: Ids) -> list[Contributions]:
+        from components.studies.seg_mil.explanation import strongest_segments
+        from components.studies.seg_mil.training import trusted_names
+
+        head, bags = self.fitted_head(fitted), self.bags(fitted, data, ids)
+        return strongest_segments(self, head, data, bags, trusted_names(fitted))
 
     def pictures(self, fitted: Fitted, data: Data, image_ids: Sequence[int]) -> list[Picture]:
         """The wrong test images of highest confidence in each group, with the reason where masks say it."""

@@ -8,7 +8,12 @@ import torch
 
 from components.models.segmentation.segmenters.grounded_sam import GroundedSam
 from components.pixels.bags import WHOLE_IMAGE
-from components.studies.seg_mil.explanation import evidence_maps, explain_bags, opposed
+from components.studies.seg_mil.explanation import (
+    evidence_maps,
+    explain_bags,
+    opposed,
+    strongest_segments,
+)
 from components.studies.seg_mil.head import of_class
 from components.studies.seg_mil.head_v1 import MilV1
 from components.studies.seg_mil.head_v2 import MilV2
@@ -141,6 +146,49 @@ def test_what_segments_say_adds_up_to_the_margin(told, kind):
         places = bags.bags.valid[row]
         np.testing.assert_allclose(explanation.weights, np.mean(attention, axis=0)[places], atol=1e-6)
         assert explanation.weights.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_strongest_segments_by_hand(told):
+    """As in `test_what_each_segment_says_by_hand`: 0.5 x 6 for class 0, 0.25 x 3 for class 1, in the first."""
+    bags, data = told
+    bags.bags.concepts[0, :3], bags.bags.concepts[1, :2] = [4, 2, 9], [4, 4]
+    head = reading_head(1.0, CONCEPTS)
+    first, second, third = strongest_segments(METHOD, head, data, bags, NAMES)
+    amounts = [[value for _, value in one] for one in (first, second, third)]
+    assert amounts == [
+        pytest.approx([3.0, -0.75, 0.0], abs=1e-2),
+        pytest.approx([2, 2], abs=1e-2),
+        pytest.approx([2], abs=1e-2),
+    ]
+    assert first[0][0].startswith(f"segment 0 (CLIP: {NAMES[4]}): {NAMES[0]}, ")
+    assert first[1][0].startswith(f"segment 1 (CLIP: {NAMES[2]}): {NAMES[1]}, ")
+    assert [what.partition(" (")[0] for what, _ in second] == ["segment 2", "segment 0"], (
+        "as the stage has them"
+    )
+    assert third[0][0].startswith("(the whole image): ")
+    assert strongest_segments(METHOD, head, data, bags, ())[0][1][0] == f"segment 1 (CLIP: {NAMES[2]})"
+
+
+@every_head
+def test_of_many_segments_the_three_of_largest_margin_are_kept(tmp_path, kind):
+    """Against a loop over every segment."""
+    stream = np.random.default_rng(3)
+    bags = bags_of(
+        stream.standard_normal((40, 6, WIDTH)), stream.integers(1, 7, 40), stream.integers(0, 2, 40)
+    )
+    data = data_of(tmp_path, [columns((0, 4))] * 40, None, bags.labels)
+    head = head_of(kind, WIDTH, CONCEPTS, 2)
+    logits, output = run_head(head, bags)
+    for row, said in enumerate(strongest_segments(METHOD, head, data, bags, NAMES)):
+        y = int(logits[row].argmax())
+        margins = {
+            i: float(output.evidence[row, i, y] - output.evidence[row, i, 1 - y])
+            for i in range(6)
+            if bags.bags.valid[row, i]
+        }
+        order = sorted(margins, key=lambda i: -abs(margins[i]))[:3]
+        assert [what.partition(" (")[0] for what, _ in said] == [f"segment {i}" for i in order]
+        assert [value for _, value in said] == pytest.approx([margins[i] for i in order], abs=1e-3)
 
 
 def test_the_rival_is_the_true_class_or_else_the_runner_up():

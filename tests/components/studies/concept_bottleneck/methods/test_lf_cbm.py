@@ -92,6 +92,14 @@ def test_contributions_and_bias_are_the_logit(data, fitted):
     for label in range(2):
         total = (layer.weight[label] * concepts).sum(axis=1) + layer.bias[label]
         np.testing.assert_allclose(logits[:, label], total, atol=1e-4)
+    names = fitted.facts["concepts"]
+    for row, said in enumerate(METHOD.contributions(fitted, data, ids)):
+        terms = layer.weight[logits[row].argmax()] * concepts[row]
+        largest = sorted(range(len(names)), key=lambda k: -abs(terms[k]))[:3]
+        counted = [k for k in largest if abs(terms[k]) > 0.005]  # the least of LF-CBM's bars
+        signs = ["" if concepts[row, k] >= 0 else "NOT " for k in counted]
+        assert [what for what, _ in said] == [s + names[k] for s, k in zip(signs, counted, strict=True)]
+        np.testing.assert_allclose([value for _, value in said], terms[counted], atol=1e-4)
 
 
 def test_a_value_of_lambda_is_that_point_of_the_path(data):

@@ -128,6 +128,21 @@ def test_both_models_are_evaluated(planted):
     assert found["nec", "train", "last"] == plain["nec", "train", "last"]
 
 
+def test_contributions_are_to_the_class_that_the_residual_makes_of_it(planted):
+    """A residual that turns every prediction round, so that the first concept's part has the other sign."""
+    data, fitted, _ = run(planted, RESIDUAL)
+    ids = data.split("test").ids
+    plain, concepts = METHOD.predict(fitted, data, ids).argmax(axis=1), METHOD.concepts(fitted, data, ids)
+    weight = final_layer(fitted).weight
+    for label in range(2):
+        fitted.tensors |= {"residual_weight": np.zeros_like(fitted.tensors["residual_weight"])}
+        fitted.tensors |= {"residual_bias": 1e6 * np.eye(2, dtype=np.float32)[label]}
+        for row, said in enumerate(RESIDUAL.contributions(fitted, data, ids)):
+            terms = weight[label] * concepts[row]
+            assert said[0][1] == pytest.approx(terms[np.abs(terms).argmax()])
+    assert set(plain) == {0, 1}
+
+
 def test_without_any_weight_the_prior_is_predicted(planted):
     """At the largest lambda of the path no weight is left, and the bias is the classes' log frequency."""
     data, fitted, _ = run(planted, METHOD)
