@@ -9,10 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7ec"
+INK, MUTED, GRID = "#1f2933", "#55606c", "#e3e7ec"
 Draw = Callable[[pd.DataFrame, Axes], None]
-COLOURS = ("#2563a8", "#d1661f", "#2f8f6b", "#9a4fb0", "#b8930b", "#c23b5a", "#4b6b8a", "#7a5c3d")
-MARKERS = "osD^vPX*"
+# Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision. Without their yellow,
+# which is too light for points on white
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = "osD^vPX*"  # one more than colours, so that the first 56 pairs of both differ
+LONG, ACROSS = 24, 60  # letters of a value, and of all values side by side
 MANY = 30  # values: more than these (a random search) are dots, with neither line nor labels
 
 
@@ -25,7 +28,7 @@ def worst_group_against_average(table: pd.DataFrame, axes: Axes) -> None:
             xerr=_lengths(rows, "average_accuracy", *_interval("average_accuracy")),
             yerr=_lengths(rows, "worst_group_accuracy", *_interval("worst_group_accuracy")),
             fmt=MARKERS[number % len(MARKERS)], color=COLOURS[number % len(COLOURS)],
-            markersize=6, markeredgecolor="white", markeredgewidth=0.8, elinewidth=1,
+            markersize=8, markeredgecolor="white", markeredgewidth=0.6, elinewidth=1,
             ecolor=(*_rgb(COLOURS[number % len(COLOURS)]), 0.35), label=str(method),
         )  # fmt: skip
     _show_fractions(axes)
@@ -51,16 +54,19 @@ def ablation_curve(table: pd.DataFrame, axes: Axes) -> None:
         axes.errorbar(
             x, rows["mean"],
             yerr=None if ordered else _lengths(rows, "mean", "ci_low", "ci_high"),
-            color=colour, marker="o", markersize=5, linewidth=1.6 if ordered else 0,
+            color=colour, marker=MARKERS[number], markersize=5, linewidth=1.6 if ordered else 0,
             elinewidth=1, label=str(metric).replace("_", " "),
         )  # fmt: skip
     first = table.drop_duplicates("value").sort_values("place")
     if len(first) <= MANY:
-        axes.set_xticks(first["place"], first["value"], fontsize=9)
+        said = [_shortened(str(value)) for value in first["value"]]
+        axes.set_xticks(first["place"], said, fontsize=9)
+        if sum(map(len, said)) > ACROSS:
+            axes.tick_params(axis="x", labelrotation=90)
     axes.margins(x=0.08)
     _show_fractions(axes)
     axes.set(xlabel=str(first["parameter"].iloc[0]))
-    axes.legend(frameon=False, fontsize=9, loc="best")
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def effects_of_knobs(table: pd.DataFrame, axes: Axes) -> None:
@@ -127,6 +133,11 @@ def _drawn(draw: Draw, table: pd.DataFrame, width: float, height: float) -> Figu
     axes.yaxis.label.set_color(INK)
     draw(table, axes)
     return figure
+
+
+def _shortened(value: str) -> str:
+    """The beginning and the end of a long value, such as a path."""
+    return value if len(value) <= LONG else f"{value[: LONG // 2 - 1]}…{value[-LONG // 2 :]}"
 
 
 def _show_fractions(axes: Axes) -> None:

@@ -47,7 +47,8 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that a method draws itself. name: the file's, without its ending; pixels uint8 (H, W, 3)."""
+    """A picture that a method draws itself. name: the file's, without its ending; pixels uint8 (H, W, 3).
+    caption: a line, and beneath it, line by line, what the picture's numbers and panels stand for."""
 
     name: str
     pixels: NDArray[np.uint8]

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,15 @@ def _unpacked(archive: Path, config: pytest.Config) -> Path:
         except OSError:  # another of the test processes was faster
             shutil.rmtree(temporary)
     return target / archive.stem
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[str]:
+    """The DevTools address of a headless browser's one empty page."""
+    from tests.browser.page import headless
+
+    with headless(tmp_path / "profile") as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

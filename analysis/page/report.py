@@ -1,8 +1,6 @@
 """One self-contained HTML page about an experiment: question, answer, evidence."""
 
-import base64
 import json
-import mimetypes
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,14 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, tables
+from analysis.compare import BASELINE, Wanted
 from analysis.effects import effect_note, effects
-from analysis.page.verdict import METRICS, verdict
+from analysis.groups import groups
+from analysis.page.galleries import gallery
+from analysis.page.verdict import METRICS, by_validation, verdict
 from analysis.taught import taught
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
-from grid.stores.evidence import BrokenEvidence, LeftEvidence
 
 HEADER = ("question", "baseline", "expected", "cost", "source")
 EXPLANATIONS = (  # of methods that explain a classifier
@@ -33,12 +33,10 @@ EXPLANATIONS = (  # of methods that explain a classifier
 )
 LEADERS = 12  # rows of the leaderboard, and every method's best, and configurations without a number
 VALUES = 12  # rows of one knob's table
-PICTURES = 8  # explanations of one method
-DRAWINGS = 5  # of those that a method draws itself
-BEST_SEED = """
-SELECT t.id, t.artifacts_uri FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
-WHERE e.experiment = :experiment AND t.config_id = :config_id AND t.status = 'done'
-AND t.artifacts_uri IS NOT NULL ORDER BY t.seed
+GROUPS = 8  # columns of the table of groups
+VERSIONS = """
+SELECT DISTINCT t.versions, t.device FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
+WHERE e.experiment = :experiment AND t.versions IS NOT NULL ORDER BY t.versions, t.device
 """
 
 
@@ -63,13 +61,15 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
     launches = summary["launches"]
     notes = json.loads(launches[-1]["plan"]).get("notes", {}) if launches else {}
     leaders = tables.leaderboard(store, experiment=experiment)
-    knobs = pd.concat([effects(store, experiment, metric=metric) for metric in METRICS])
+    found = [effects(store, experiment, metric=metric) for metric in METRICS]
+    knobs = pd.concat([table for table in found if len(table)] or found)  # empty ones have no types
     datasets = sorted({*leaders["dataset"], *notes})
     return {
         "experiment": experiment,
         "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "header": _header(launches[-1]["spec"]) if launches else {},
+        "header": _header(launches[-1]["spec"] if launches else ""),
         "summary": summary,
+        "versions": _versions(store, experiment),
         "taught": taught(leaders["config"]),
         "warnings": warned(summary["warnings"].values()),
         "explanation_metrics": EXPLANATIONS,
@@ -78,14 +78,23 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
 
 
 def _header(spec: str) -> dict[str, str]:
-    """What the spec says about itself; nothing, if it is not the YAML of a mapping."""
+    """What the spec says about itself; empty texts, if it is not the YAML of a mapping."""
     try:
         content = yaml.safe_load(spec)
     except yaml.YAMLError:
         content = None
-    if not isinstance(content, dict):
-        return {}
-    return {name: str(content[name]).strip() for name in HEADER if content.get(name)}
+    told = content if isinstance(content, dict) else {}
+    return {name: str(told.get(name) or "").strip() for name in HEADER}
+
+
+def _versions(store: ResultsStore, experiment: str) -> list[str]:
+    """A line for each set of versions, and device, that trials ran with."""
+    found = tables.read(store, VERSIONS, experiment=experiment)
+    return [
+        ", ".join([*(f"{name} {number}" for name, number in json.loads(row["versions"]).items()),
+                   f"on {row['device']}" if row["device"] else "on an unknown device"])
+        for row in tables.records(found)
+    ]  # fmt: skip
 
 
 def _dataset(
@@ -97,17 +106,28 @@ def _dataset(
     knobs: pd.DataFrame,
 ) -> dict[str, Any]:
     leaders = leaders[leaders["dataset"] == dataset]
-    best = leaders.drop_duplicates("method")
+    metric, chosen = by_validation(store, experiment, dataset, leaders)
+    best = pd.concat([chosen, leaders]).drop_duplicates("method").sort_index()
     lost = leaders[leaders["n"] == 0].head(LEADERS)
     shown = pd.concat([leaders.head(LEADERS), best, lost]).drop_duplicates(["method", "config_id"])
-    rows = tables.records(shown)
+    rows = tables.records(shown.sort_index())
+    galleries = [gallery(store, experiment, row) for row in tables.records(best)]
     return {
         "name": dataset,
-        "verdict": verdict(store, experiment, dataset, leaders),
+        "verdict": verdict(store, experiment, dataset, metric, chosen.iloc[0]) if len(chosen) else "",
         "note": note,
-        "leaders": [{**row, "note": tables.note(row), "seeds": tables.seeds(row)} for row in rows],
+        "leaders": [
+            {
+                **row,
+                "note": tables.note(row),
+                "seeds": tables.seeds(row),
+                "chosen": row["config_id"] in chosen["config_id"].head(1).values,
+            }
+            for row in rows
+        ],
         "more_leaders": len(leaders) - len(rows),
-        "plot": _plot(leaders),
+        **_plot(leaders),
+        "groups": _groups(store, experiment, dataset, chosen.drop_duplicates("method")),
         "explanations": _explanations(store, experiment, dataset),
         "ablations": [
             _ablation(str(method), str(parameter), one)
@@ -116,14 +136,56 @@ def _dataset(
             )
             if (one["metric"] == METRICS[0]).any()
         ],
-        "galleries": [_gallery(store, experiment, row) for row in tables.records(best)],
+        "galleries": [one for one in galleries if one["pictures"] or one["wide"] or one["lost"]],
     }
 
 
-def _plot(leaders: pd.DataFrame) -> str:
+def _plot(leaders: pd.DataFrame) -> dict[str, str]:
     """Empty where no method has a worst group: explanations have none."""
     known = leaders.dropna(subset=["worst_group_accuracy", "average_accuracy"])
-    return figures.picture(figures.worst_group_against_average, known, 7.0) if len(known) else ""
+    if known.empty:
+        return {"plot": "", "alt": ""}
+    worst, average = known["worst_group_accuracy"], known["average_accuracy"]
+    alt = (
+        f"Plot of {len(known)} configurations of {', '.join(sorted(set(known['method'])))}: worst-group "
+        f"accuracy from {worst.min():.3f} to {worst.max():.3f} against average accuracy from "
+        f"{average.min():.3f} to {average.max():.3f}"
+    )
+    return {"plot": figures.picture(figures.worst_group_against_average, known, 7.0), "alt": alt}
+
+
+def _groups(
+    store: ResultsStore, experiment: str, dataset: str, chosen: pd.DataFrame
+) -> dict[str, Any] | None:
+    """Of each method's configuration that validation chose, the accuracy of each group; None if there are no
+    groups. Of many groups those that are lowest.
+
+    chosen: a row of the leaderboard for each method. Differences are to the BASELINE among them.
+    """
+    base = chosen[chosen["method"] == BASELINE]["config_id"].tolist()
+    try:
+        wanted = Wanted(experiment, "group_accuracy", dataset=dataset)
+        table = groups(store, wanted, baseline=base[0] if base else None)
+    except LookupError:
+        return None
+    table = table[table["config_id"].isin(chosen["config_id"])]
+    if table.empty:
+        return None
+    lowest = table.groupby("group_name")["mean"].min().sort_values(kind="stable").index
+    names = sorted(lowest[:GROUPS])
+    rows = []
+    for row in tables.records(chosen):
+        of = {one["group_name"]: one for one in tables.records(table[table["config_id"] == row["config_id"]])}
+        if of:
+            n = min(one["n"] for one in of.values())
+            told = {name: of.get(name) for name in names}
+            rows.append({**row, "note": tables.note(row), "n": n, "groups": told})
+    return {
+        "names": names,
+        "more": len(lowest) - len(names),
+        "rows": rows,
+        "baseline": BASELINE if table["difference"].notna().any() else "",
+    }
 
 
 def _explanations(store: ResultsStore, experiment: str, dataset: str) -> list[dict[str, Any]]:
@@ -164,59 +226,16 @@ def _ablation(method: str, parameter: str, table: pd.DataFrame) -> dict[str, Any
         "parameter": parameter,
         "rows": [{**row, "note": effect_note(row), "seeds": tables.seeds(row)} for row in rows[:VALUES]],
         "more_rows": max(len(rows) - VALUES, 0),
-        "paired": bool(known["paired"].all()),
+        "alt": _told(method, parameter, rows),
         "plot": figures.picture(figures.ablation_curve, known, 5.2) if len(known) else "",
     }
 
 
-def _gallery(store: ResultsStore, experiment: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The pictures of the first seed that has some; `lost`: what is left out, with the reason and what mends
-    it."""
-    found = tables.read(store, BEST_SEED, experiment=experiment, config_id=row["config_id"])
-    shown: list[dict[str, Any]] = []
-    lost: list[str] = []
-    for trial, uri in zip(found["id"], found["artifacts_uri"], strict=True):
-        if not shown:
-            shown = _pictures(LeftEvidence(trial, uri), lost)
-    drawn, explained = ([one for one in shown if one["wide"] == wide] for wide in (True, False))
-    return {
-        "method": row["method"],
-        "knobs": row["knobs"],
-        "pictures": explained[:PICTURES],
-        "drawings": drawn[:DRAWINGS],
-        "lost": lost,
-    }
-
-
-def _pictures(left: LeftEvidence, lost: list[str]) -> list[dict[str, Any]]:
-    """The pictures that a trial left, as `data:` URIs with captions; none if it left none. lost: gets a line
-    for those that are not what it wrote."""
-    shown: list[dict[str, Any]] = []
-    reasons: list[str] = []
-    try:
-        listed = left.pictures()
-    except BrokenEvidence as error:
-        lost.append(f"its pictures are left out: {error}")
-        return []
-    for one in listed:
-        try:
-            picture = left.content(one["file"])
-        except BrokenEvidence as error:
-            reasons.append(str(error))
-            continue
-        if picture is None:
-            reasons.append(f"{one['file']} is gone")
-            continue
-        image = _data_uri(one["file"], picture)
-        shown.append({"image": image, "caption": one["caption"], "wide": bool(one.get("wide"))})
-    if reasons:
-        lost.append(f"{len(reasons)} of {len(listed)} pictures are left out: {reasons[0]}")
-    return shown
-
-
-def _data_uri(name: str, picture: bytes) -> str:
-    kind = mimetypes.guess_type(name)[0]
-    return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+def _told(method: str, parameter: str, rows: list[dict[str, Any]]) -> str:
+    """What the plot of an ablation shows, in short."""
+    known = sorted((row["mean"], row["value"]) for row in rows if row["mean"] is not None)
+    said = [f"{mean:.3f} at {value}" for mean, value in dict.fromkeys([*known[:1], *known[-1:]])]
+    return f"Plot of {method} by {parameter}, {len(known)} values: worst-group accuracy {' to '.join(said)}"
 
 
 def _number(value: float | None, pattern: str = ".3f") -> str:

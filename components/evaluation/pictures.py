@@ -1,10 +1,10 @@
-"""Explanations as pictures: the image, its regions tinted by weight, and what each says."""
-
-import textwrap
+"""Explanations as pictures: the image, and its regions tinted by weight and numbered. What the numbers stand
+for is text beside the picture: words drawn into its pixels could be neither read on a small screen nor found.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import find_boundaries
 
@@ -13,46 +13,51 @@ from components.metrics.heatmaps import normalised
 
 SIDE = 224  # pixels of each panel
 LARGE = 448  # pixels of the longer side of a picture that stands alone
-CAPTION_WIDTH = 300
-LINES = 6  # regions that are listed
-PANELS = 4  # heatmaps that are drawn
-CAPTION_HEIGHT = 44
+REGIONS = 6  # that are numbered
+HEATMAPS = 4  # that are drawn
+COLUMNS = 3  # panels side by side
+DIGIT = {2: 16, COLUMNS: 24}  # pixels of a number, by columns: 11 or more where the picture is 350 wide
 HOT = np.array([255, 60, 0])
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
+Drawn = tuple[NDArray[np.uint8], list[str]]
 
-def draw(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8]:
-    """The photograph, the same with its regions tinted by their share of the weight and numbered, and the
-    captions of the heaviest regions: uint8 (SIDE, 2 SIDE + CAPTION_WIDTH, 3)."""
+
+def draw(image: NDArray[np.uint8], explanation: Explanation) -> Drawn:
+    """The photograph, and the same with its regions tinted by their share of the weight and the heaviest of
+    them numbered: uint8 (SIDE, 2 SIDE, 3); and a line for each number, the heaviest first.
+
+    If the explanation's masks are heatmaps, float (S, h, w) of any size, of what the whole image shows: the
+    photograph, and over it in grey those of the largest weights by magnitude, each scaled to its own range,
+    numbered, in rows of at most COLUMNS panels.
+    """
     if explanation.masks.dtype != bool:
-        return draw_heatmaps(image, explanation)
+        return _draw_heatmaps(image, explanation)
     shares = _shares(explanation.weights)
-    order = np.argsort(-shares)[:LINES]
-    panels = Image.new("RGB", (2 * SIDE + CAPTION_WIDTH, SIDE), PAPER)
+    order = np.argsort(-shares, kind="stable")[:REGIONS]
+    panels = Image.new("RGB", (2 * SIDE, SIDE))
     panels.paste(_enlarged(image), (0, 0))
     panels.paste(_tinted(image, explanation.masks.astype(bool), shares, order), (SIDE, 0))
-    pen = ImageDraw.Draw(panels)
-    for line, region in enumerate(order):
-        text = f"{line + 1}  {100 * shares[region]:.0f} %  {explanation.captions[region]}"
-        pen.text((2 * SIDE + 10, 14 + 34 * line), _wrapped(text), fill=INK)
-    return np.asarray(panels)
+    said = [f"{100 * shares[i]:.0f} %  {explanation.captions[i]}" for i in order]
+    return np.asarray(panels), _numbered(said)
 
 
-def draw_heatmaps(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8]:
-    """The photograph, and over it in grey the heatmaps of the largest weights by magnitude, each scaled to
-    its own range; the captions beneath: uint8 (SIDE + CAPTION_HEIGHT, (1 + PANELS) SIDE, 3) or narrower.
-
-    The explanation's masks are heatmaps, float (S, h, w) of any size, of what the whole image shows.
-    """
-    order = np.argsort(-np.abs(explanation.weights), kind="stable")[:PANELS]
-    panels = Image.new("RGB", ((1 + len(order)) * SIDE, SIDE + CAPTION_HEIGHT), PAPER)
+def _draw_heatmaps(image: NDArray[np.uint8], explanation: Explanation) -> Drawn:
+    order = np.argsort(-np.abs(explanation.weights), kind="stable")[:HEATMAPS]
+    columns = min(1 + len(order), COLUMNS)
+    panels = Image.new("RGB", (columns * SIDE, -(-(1 + len(order)) // columns) * SIDE), PAPER)
     panels.paste(_enlarged(image), (0, 0))
     pen = ImageDraw.Draw(panels)
     for panel, i in enumerate(order, start=1):
-        panels.paste(_heated(image, explanation.masks[i]), (panel * SIDE, 0))
-        text = f"{explanation.weights[i]:+.2f}  {explanation.captions[i]}"
-        pen.text((panel * SIDE + 6, SIDE + 6), _wrapped(text, 34), fill=INK)
-    return np.asarray(panels)
+        corner = (panel % columns * SIDE, panel // columns * SIDE)
+        panels.paste(_heated(image, explanation.masks[i]), corner)
+        _write(pen, (corner[0] + SIDE // 10, corner[1] + SIDE // 10), panel, DIGIT[columns])
+    said = [f"{explanation.weights[i]:+.2f}  {explanation.captions[i]}" for i in order]
+    return np.asarray(panels), _numbered(said)
+
+
+def _numbered(lines: list[str]) -> list[str]:
+    return [f"{number}: {line}" for number, line in enumerate(lines, start=1)]
 
 
 def draw_evidence(image: NDArray[np.uint8], explanation: Explanation) -> NDArray[np.uint8]:
@@ -110,18 +115,19 @@ def _tinted(
         mixed[find_boundaries(large[region], mode="inner")] = 255
     picture = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    for line, region in enumerate(order):
-        _number(pen, large[region], str(line + 1))
+    free = np.ones((SIDE, SIDE), bool)  # of numbers: small regions choose first, as large ones have more room
+    for number, region in sorted(enumerate(order, start=1), key=lambda one: int(large[one[1]].sum())):
+        inside = large[region] & free if (large[region] & free).any() else large[region]
+        if inside.any() and not large[region].all():  # the whole image has no place to point to
+            # where the region is widest, so that the number lies inside
+            depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+            row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+            _write(pen, (int(column), int(row)), number, DIGIT[2])
+            down, across = np.ogrid[:SIDE, :SIDE]
+            free &= (down - row) ** 2 + (across - column) ** 2 > DIGIT[2] ** 2
     return picture
 
 
-def _number(pen: ImageDraw.ImageDraw, mask: NDArray[np.bool_], text: str) -> None:
-    """Writes the number where the region is widest, so that it lies inside."""
-    if mask.any():
-        depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-        row, column = np.unravel_index(int(depth.argmax()), mask.shape)
-        pen.text((int(column) - 4, int(row) - 6), text, fill=PAPER, stroke_width=2, stroke_fill=INK)
-
-
-def _wrapped(text: str, width: int = 46) -> str:
-    return "\n      ".join(textwrap.wrap(text, width, max_lines=2, placeholder=" ..."))
+def _write(pen: ImageDraw.ImageDraw, middle: tuple[int, int], number: int, size: int) -> None:
+    font = ImageFont.load_default(size)
+    pen.text(middle, str(number), fill=PAPER, font=font, anchor="mm", stroke_width=2, stroke_fill=INK)

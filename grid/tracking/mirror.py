@@ -19,6 +19,7 @@ from grid.free_text import redacted
 from grid.results.reads import rows, varying_knobs
 from grid.results.schema import EarlierTrial, Experiment, ExperimentTrial, Launch, Trial
 from grid.results.store import ResultsStore
+from grid.stores.evidence import PICTURES
 from grid.tracking.files import local_folder, log_folder
 from grid.tracking.first_look import NOTE, in_order, runs_page, view_tags
 from grid.tracking.keys import NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH, key, metric_key, shortened
@@ -128,10 +129,12 @@ class Mirror:
                 Trial, trial, f"tags.trial = '{trial_id}'", partial(self._name, trial), tags
             )
             self._log(run_id, trial, tags)
+            left = local_folder(trial["artifacts_uri"])
+            if trial["status"] == "done" and left and (left / PICTURES).is_file():  # what their numbers mean
+                self._client.log_artifact(run_id, str(left / PICTURES))
             for name in ("pictures", "files"):
-                folder = local_folder(trial["artifacts_uri"])
-                if trial["status"] == "done" and folder and (folder / name).is_dir():
-                    log_folder(self._client, run_id, folder / name, name)
+                if trial["status"] == "done" and left and (left / name).is_dir():
+                    log_folder(self._client, run_id, left / name, name)
             self._set_status(run_id, trial)
             if trial["status"] == "done" and not self._is_viewed:
                 self._save_view()

@@ -150,8 +150,9 @@ def _write_pictures(evidence: Evidence, method: Method, fitted: Fitted, data: Da
 
     for explanation in method.explain(fitted, data, shown):
         (image,) = data.images(np.array([explanation.image_id]))
-        caption = _caption(data, explanation)
-        write(Picture(str(explanation.image_id), draw(image, explanation), caption), wide=False)
+        pixels, said = draw(image, explanation)
+        caption = "\n".join([_caption(data, explanation), *said])
+        write(Picture(str(explanation.image_id), pixels, caption), wide=False)
     for picture in method.pictures(fitted, data, shown):
         write(picture, wide=True)
     if listed:
@@ -178,7 +179,7 @@ def _caption(data: Data, explanation: Explanation) -> str:
 
 def _jpeg(picture: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
-    # photographs with words: a seventh of a PNG's size; words are black, which coarse colours do not blur
+    # photographs, a seventh of a PNG's size, and plots, whose words are dark: coarse colours do not blur them
     Image.fromarray(picture).save(stream, format="JPEG", quality=65, subsampling="4:2:0", progressive=True)
     return stream.getvalue()
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from components.data.columns import Data
-from components.evaluation.pictures import CAPTION_HEIGHT, HOT, INK, PAPER, SIDE, draw
+from components.evaluation.pictures import HOT, SIDE, draw
 from components.method import Picture
 from components.studies.seg_mil.bag_tensors import BagTensors, chosen_bags
 from components.studies.seg_mil.explanation import deciding_attention, evidence_maps, explain_bags, opposed
@@ -74,38 +74,32 @@ def failure_pictures(
         image = next(images)
         margin = np.stack([margins[row], -margins[row]], axis=1)[few.bags.valid[row]]
         totals = zip((predicted[row], true[row]), margin.clip(0).sum(axis=0), strict=True)
-        captions = [f"for {data.card.classes[y]}: {total:.2f}" for y, total in totals]
-        beneath = draw_evidence(image, evidence_maps(margin, explanation.masks.astype(bool)), captions)
+        left, right = (f"for {data.card.classes[y]} {total:.2f}" for y, total in totals)
+        above, said = draw(image, explanation)
+        evidence = draw_evidence(image, evidence_maps(margin, explanation.masks.astype(bool)))
         group = data.index.group_names[few.groups[row]]
-        caption = f"image {explanation.image_id}, {group}: predicted {explanation.title}"
+        caption = (
+            f"image {explanation.image_id}, {group}: predicted {explanation.title}, "
+            f"confidence {found[row].confidence:.2f}"
+        )
         pictures.append(
             Picture(
                 f"failure-{explanation.image_id}",
-                _stacked(draw(image, explanation), beneath),
-                f"{caption}, confidence {found[row].confidence:.2f}",
+                np.concatenate([above, evidence]),
+                "\n".join([caption, *said, f"beneath: evidence {left} (left), {right} (right)"]),
             )
         )
     return pictures
 
 
-def draw_evidence(image: Pixels, maps: NDArray[np.float64], captions: list[str]) -> Pixels:
-    """The photograph in grey, once for each map (C, H, W), and over it what is above 0, all on one scale; the
-    captions beneath: uint8 (SIDE + CAPTION_HEIGHT, C SIDE, 3)."""
-    panels = Image.new("RGB", (len(maps) * SIDE, SIDE + CAPTION_HEIGHT), PAPER)
-    pen = ImageDraw.Draw(panels)
+def draw_evidence(image: Pixels, maps: NDArray[np.float64]) -> Pixels:
+    """The photograph in grey, once for each map (C, H, W), and over it what is above 0, all on one scale:
+    uint8 (SIDE, C SIDE, 3)."""
+    panels = Image.new("RGB", (len(maps) * SIDE, SIDE))
     grey = np.asarray(Image.fromarray(image).convert("L").resize((SIDE, SIDE)), float)[..., None]
     heats = np.clip(maps, 0, None) / max(float(maps.max()), 1e-12)
-    for panel, (heat, caption) in enumerate(zip(heats, captions, strict=True)):
+    for panel, heat in enumerate(heats):
         large = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         mixed = grey + (HOT - grey) * 0.65 * np.asarray(large)[..., None]
         panels.paste(Image.fromarray(mixed.clip(0, 255).astype(np.uint8)), (panel * SIDE, 0))
-        pen.text((panel * SIDE + 6, SIDE + 6), caption, fill=INK)
     return np.asarray(panels)
-
-
-def _stacked(above: Pixels, below: Pixels) -> Pixels:
-    width = max(above.shape[1], below.shape[1])
-    rows = [
-        np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=PAPER[0]) for p in (above, below)
-    ]
-    return np.concatenate(rows)

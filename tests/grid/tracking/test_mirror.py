@@ -73,6 +73,7 @@ def test_a_mirrored_trial_is_what_sql_has(
     pictures = tmp_path / "trial 1" / "pictures"
     pictures.mkdir(parents=True)
     (pictures / "one.png").write_bytes(b"png")
+    (pictures.parent / "pictures.json").write_text("[]")
     trial_id, launch = start(store, name)
     assert needs_mirror(store, name, uri)
     finish(store, trial_id, uri=pictures.parent.as_uri())
@@ -92,6 +93,7 @@ def test_a_mirrored_trial_is_what_sql_has(
     history = client.get_metric_history(run.info.run_id, "curve/test/last/loss")
     assert sorted(point.step for point in history) == [1, 2, 3]
     assert [f.path for f in client.list_artifacts(run.info.run_id, "pictures")] == (["pictures/one.png"])
+    assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["pictures", "pictures.json"]
 
 
 def test_a_trial_that_runs_again_continues_its_run(

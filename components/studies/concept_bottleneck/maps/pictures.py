@@ -59,7 +59,7 @@ def draw_region(
 ) -> Pixels:
     """The framed image (S, S, 3) with the region outlined; the strongest concepts in it; and the classes'
     logits and probabilities before and after the intervention, of the largest in either."""
-    figure = Figure(figsize=(11, 3.1), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(9.2, 3.1), dpi=DPI, layout="constrained")
     photo, bars, classed = figure.subplots(1, 3, width_ratios=(1, 1.35, 1.35))
     photo.imshow(image)
     photo.contour(explained.region, levels=[0.5], colors=["white"], linewidths=3)

@@ -13,7 +13,7 @@ from components.data.card import load_card
 from components.data.columns import Data
 from components.data.readers.waterbirds_csv import WaterbirdsCsv
 from components.data.sample import Sample
-from components.evaluation.pictures import draw
+from components.evaluation.pictures import REGIONS, draw
 from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.segmentation.box_segmenters.box import Box
 from components.models.segmentation.detectors.grounding_dino import GroundingDino
@@ -236,7 +236,9 @@ def test_explanations_are_pictures_of_the_image(trial):
     for explanation in explanations:
         (image,) = data.images(np.array([explanation.image_id]))
         assert explanation.masks.shape[1:] == image.shape[:2]
-        assert draw(image, explanation).ndim == 3
+        picture, said = draw(image, explanation)
+        assert picture.ndim == 3
+        assert len(said) == min(len(explanation.weights), REGIONS)
         if isinstance(method, ByMasks):
             values = data["ranking"].read(np.array([explanation.image_id]), ["values"])["values"][0].as_py()
             np.testing.assert_allclose(explanation.weights, values)

@@ -1,11 +1,13 @@
 """The failures that are picked, by hand, and pictures of drawn birds."""
 
+import re
+
 import numpy as np
 import pytest
 
 from components.data.card import load_card
 from components.data.readers.waterbirds_csv import WaterbirdsCsv
-from components.evaluation.pictures import CAPTION_HEIGHT, HOT, SIDE
+from components.evaluation.pictures import HOT, SIDE
 from components.models.clip.clip import Clip
 from components.models.networks.backbones.small_cnn import SmallCnn
 from components.models.segmentation.segmenters.object_mask import ObjectMask
@@ -100,7 +102,10 @@ def test_failures_of_drawn_birds_are_drawn(drawn):
         assert f"confidence {failure.confidence:.2f}" in picture.caption
         assert "wrong, is" in picture.caption
         assert picture.pixels.dtype == np.uint8
-        assert picture.pixels.shape[0] == 2 * SIDE + CAPTION_HEIGHT
+        assert picture.pixels.shape == (2 * SIDE, 2 * SIDE, 3)
+        first, *_, last = picture.caption.split("\n")
+        assert first.startswith(f"image {failure.image_id}, ")
+        assert re.fullmatch(r"beneath: evidence for \w+ [\d.]+ \(left\), for \w+ [\d.]+ \(right\)", last)
     bags.labels[:] = 1 - bags.labels
     assert failure_pictures(method, head, data, bags, data.card.vocabulary()) == []
 
@@ -110,7 +115,7 @@ def test_evidence_is_drawn_on_one_scale_where_it_is_above_zero():
     image = np.full((8, 8, 3), 100, np.uint8)
     maps = np.zeros((3, 8, 8))
     maps[0, :, :4], maps[0, :, 4:], maps[1, :, 4:], maps[2] = 2.0, -5.0, 1.0, -1.0
-    drawn = draw_evidence(image, maps, ["a", "b", "c"])[:SIDE].astype(int)
+    drawn = draw_evidence(image, maps).astype(int)
     grey, hot = np.full(3, 100), 100 + 0.65 * (HOT - 100)
     middle = SIDE // 2
     for column, expected in (

@@ -11,6 +11,7 @@ def pixels_like(picture, colour, tolerance=12):
     return int((np.abs(picture.astype(int) - colour).max(axis=2) <= tolerance).sum())
 
 
+PAGE = 1016  # pixels of a line of the report: shown at their own size, words of 8 points are 12 pixels high
 BLUE, ORANGE = (146, 177, 211), (232, 178, 143)  # half covering white
 
 
@@ -19,6 +20,7 @@ def test_links_are_as_wide_as_their_weights_and_coloured_by_sign():
     weight = np.array([[3.0, 0, 0], [0, 0, -1]])
     picture, said = draw_rules(weight, ["a", "b", "c"], ["first", "second"])
     assert said == "2 of 2 weights above 0.05 in magnitude"
+    assert picture.shape[1] <= PAGE
     assert 2.5 < pixels_like(picture, BLUE) / pixels_like(picture, ORANGE) < 3.5
     assert pixels_like(draw_rules(-weight, ["a", "b", "c"], ["first", "second"])[0], BLUE) < (
         pixels_like(picture, BLUE)
@@ -51,6 +53,7 @@ def test_a_region_is_outlined_where_it_is():
         explained = explain_region(head, maps, region, label=0)
         image = np.zeros((32, 32, 3), np.uint8)
         picture = draw_region(image, explained, side, ["a", "b"], ["first", "second"])
+        assert picture.shape[1] <= PAGE
         black = (picture == 0).all(axis=2).any(axis=0)
         photo = picture[:, : np.flatnonzero(black)[-1] + 1]
         red = np.abs(photo.astype(int) - (209, 0, 31)).max(axis=2) < 40
