@@ -62,7 +62,7 @@ def _pictures(left: LeftEvidence, lost: list[str]) -> list[dict[str, Any]]:
             continue
         caption, *said = one["caption"].split("\n")
         shown.append(
-            {"image": _data_uri(one["file"], picture), "width": width, "height": height, "caption": caption,
+            {"image": data_uri(one["file"], picture), "width": width, "height": height, "caption": caption,
              "said": said, "drawn": bool(one.get("wide"))}
         )  # fmt: skip
     if reasons:
@@ -70,6 +70,7 @@ def _pictures(left: LeftEvidence, lost: list[str]) -> list[dict[str, Any]]:
     return shown
 
 
-def _data_uri(name: str, picture: bytes) -> str:
+def data_uri(name: str, picture: bytes) -> str:
+    """A picture within the page; name: its file's."""
     kind = mimetypes.guess_type(name)[0]
     return f"data:{kind};base64,{base64.b64encode(picture).decode()}"

@@ -14,6 +14,7 @@ from analysis.compare import BASELINE, Wanted
 from analysis.effects import effect_note, effects
 from analysis.groups import groups
 from analysis.page.galleries import gallery
+from analysis.page.mistakes import mistakes
 from analysis.page.verdict import METRICS, by_validation, verdict
 from analysis.taught import taught
 from grid.results.reads import warned
@@ -136,6 +137,7 @@ def _dataset(
             )
             if (one["metric"] == METRICS[0]).any()
         ],
+        "mistakes": mistakes(store, experiment, dataset, metric, chosen.iloc[0]) if len(chosen) else [],
         "galleries": [one for one in galleries if one["pictures"] or one["wide"] or one["lost"]],
     }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare import BASELINE, Wanted, compare
+from analysis.compare import BASELINE, EVERY_DRAWING, Wanted, compare
 from grid.results.store import ResultsStore
 
 METRICS = ("worst_group_accuracy", "average_accuracy")
@@ -49,4 +49,5 @@ def verdict(store: ResultsStore, experiment: str, dataset: str, metric: str, bes
     if pd.isna(low):
         return f"{said} {to}; one seed does not say how sure this is."
     none = "" if low > 0 or high < 0 else " The interval holds zero: no difference is shown."
-    return f"{said} [{low:+.3f}, {high:+.3f}] {to}, paired over {one['n']} seeds.{none}"
+    over = "drawings of the data" if one["drawing"] == EVERY_DRAWING else "seeds"
+    return f"{said} [{low:+.3f}, {high:+.3f}] {to}, paired over {one['n']} {over}.{none}"
