@@ -81,7 +81,8 @@ def test_it_is_said_in_what_ours_is_not_the_publications(tmp_path: Path) -> None
         [
             told,
             {**told, "setting": "five", "knobs": "k_top=5 fixed=x"},
-            {**told, "setting": "other network", "knobs": "backbone.name=resnet", "images": None},
+            {**told, "setting": "size unknown", "knobs": "k_top=5", "images": None},
+            {**told, "setting": "other network", "knobs": "backbone.name=resnet", "images": 500},
         ]
     )
     plan = {"group_sizes": {"toybirds": {"test": {"a": 300, "b": 310}, "val": {"a": 9}}}}
@@ -93,8 +94,10 @@ def test_it_is_said_in_what_ours_is_not_the_publications(tmp_path: Path) -> None
         ("sparse", "k_top=10"): "knobs not said, 610 images (700)",
         ("five", "k_top=5"): "610 images (700)",
         ("five", "k_top=10"): "k_top=10 (5), 610 images (700)",
-        ("other network", "k_top=5"): "backbone.name=None (resnet)",
-        ("other network", "k_top=10"): "backbone.name=None (resnet)",
+        ("size unknown", "k_top=5"): "",
+        ("size unknown", "k_top=10"): "k_top=10 (5)",
+        ("other network", "k_top=5"): "backbone.name=None (resnet), 610 images (500)",
+        ("other network", "k_top=10"): "backbone.name=None (resnet), 610 images (500)",
     }
     assert "k_top=10 (5)" in CliRunner().invoke(app, ["reported", "--results", store.url]).stdout
     asked = ["reported", "--metric", "average_accuracy", "--results", store.url]

@@ -247,3 +247,24 @@ def test_score_has_every_number_and_agrees_with_pandas_and_scipy(store: ResultsS
         np.testing.assert_allclose(
             np.array(found, float), interval(pd.Series(own), row.metric), rtol=TOLERANCE, equal_nan=True
         )
+
+
+@pytest.mark.parametrize("odd", ACCURACIES)
+def test_the_leaderboard_counts_the_metric_that_fewest_seeds_have(store: ResultsStore, odd: str) -> None:
+    """One that no trial has does not count; one that is no number for a seed does."""
+    others = [name for name in ACCURACIES if name != odd]
+    trials = [
+        {
+            "config": {"k": k},
+            "seed": seed,
+            "scores": {name: 0.5 + seed / 100 for name in others} | ({} if k == 1 else {odd: value}),
+        }
+        for k in (1, 2)
+        for seed, value in enumerate((0.4, math.nan, 0.6))
+    ]
+    fill(store, trials)
+    absent, short = query(store, "SELECT * FROM leaderboard ORDER BY config").to_dict("records")
+    assert (absent["n"], absent["seeds_nan"], short["n"], short["seeds_nan"]) == (3, 0, 2, 1)
+    assert pd.isna(absent[odd])
+    assert short[odd] == pytest.approx(0.5)
+    assert short[others[0]] == pytest.approx(0.51)
