@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.answer import Answer, answer
-from analysis.commands.app import Results, app, in_any_form, open_store
+from analysis.commands.app import Dataset, EveryForm, Results, app, in_any_form, open_store
 from analysis.commands.stored import paired
 
 if TYPE_CHECKING:
@@ -19,22 +19,25 @@ def errors(
     experiment: str,
     a: str,
     b: str,
-    dataset: Annotated[str | None, typer.Option(help="One data set only.")] = None,
+    dataset: Dataset = None,
     metric: Annotated[
         str,
         typer.Option(help="By which one of a method's configurations is chosen, on the validation split."),
     ] = "worst_group_accuracy",
     limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
+    every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
     """The test images that A gets wrong and B right, and what decided; A and B are methods or configuration
     ids. An image that failed is wrong. Below: how many images each gets wrong, by seed and by group."""
+    from analysis.compare import Wanted
     from analysis.images.errors import errors as found_errors
     from analysis.tables import records, warning_note
 
     with open_store(results) as store:
         store.experiment_summary(experiment)
-        found = found_errors(store, experiment, a, b, dataset=dataset, metric=metric)
+        wanted = Wanted(experiment, metric, dataset=dataset, every_form=every_form)
+        found = found_errors(store, wanted, a, b)
     table = found.images.head(limit)
     rows = records(table)
     return answer(
@@ -96,16 +99,20 @@ def agreement(
     experiment: str,
     a: str,
     b: str,
+    dataset: Dataset = None,
     metric: Annotated[str, typer.Option(help="Which number of each image.")] = "insertion_auc_eac_official",
+    every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
     """How often two explanation methods choose the same mask, and B minus A, paired by image."""
+    from analysis.compare import Wanted
     from analysis.images.agreement import agreements
     from analysis.terminal import number
 
     with open_store(results) as store:
         store.experiment_summary(experiment)
-        table = agreements(store, experiment, a, b, metric)
+        wanted = Wanted(experiment, metric, dataset=dataset, every_form=every_form)
+        table = agreements(store, wanted, a, b)
     return answer(
         f"{metric}, intervals over images",
         {

@@ -106,7 +106,7 @@ def scores(
             group=group, every_form=every_form,
         )  # fmt: skip
         if over_images:
-            table = image_scores(store, experiment, table)
+            table = image_scores(store, experiment, table, every_form)
     key = ["form", "dataset", "method", "config_id"]
     table = table.assign(shown=with_interval(table, "mean", "ci_low", "ci_high"))
     wide = table.pivot(index=key, columns="metric", values="shown").reindex(columns=metric).reset_index()

@@ -9,15 +9,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from analysis.compare import Wanted, named
 from analysis.tables import one_warning, read
 from grid.results.store import ResultsStore
 from grid.stores.evidence import LeftEvidence
 
 TRIALS = """
-SELECT t.id, t.dataset, t.method, t.config_id, t.seed, t.artifacts_uri, t.warning, s.stage_key AS segments
-FROM trial t JOIN experiment_trial e ON e.trial_id = t.id
+SELECT DISTINCT t.id, t.dataset, t.method, t.config_id, t.seed, t.artifacts_uri, t.warning,
+  s.stage_key AS segments
+FROM trial t JOIN asked_trial e ON e.trial_id = t.id
 LEFT JOIN trial_stage s ON s.trial_id = t.id AND s.name = 'segments'
-WHERE e.experiment = :experiment AND t.status = 'done'
+WHERE e.experiment = :experiment AND e.form IN :forms AND t.status = 'done'
 """
 RESAMPLES = 10_000
 
@@ -35,6 +37,12 @@ class Explained:
         """Of some of its images."""
         found = np.isin(self.image_ids, image_ids)
         return Explained(self.image_ids[found], self.top_mask[found], self.scores[found])
+
+
+def done_trials(store: ResultsStore, wanted: Wanted) -> pd.DataFrame:
+    """A row for each done trial of the experiment, with where its evidence lies."""
+    trials = read(store, TRIALS, experiment=wanted.experiment, forms=wanted.forms)
+    return trials if wanted.dataset is None else trials[trials["dataset"] == wanted.dataset]
 
 
 def agreement(top_a: NDArray[np.int64], top_b: NDArray[np.int64]) -> float:
@@ -59,7 +67,7 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def agreements(store: ResultsStore, experiment: str, a: str, b: str, metric: str) -> pd.DataFrame:
+def agreements(store: ResultsStore, wanted: Wanted, a: str, b: str) -> pd.DataFrame:
     """A row for each data set and seed that both have: images that both explained, the share in which they
     choose the same mask (none where they rank other masks), means of the metric and `b` minus `a` over the
     images with masks, with its interval; `warning` of either trial.
@@ -67,13 +75,15 @@ def agreements(store: ResultsStore, experiment: str, a: str, b: str, metric: str
     a, b: methods, or beginnings of configuration ids. Raises LookupError where there is nothing to compare,
     where a method has several configurations, or where its trials kept no scores of this name.
     """
-    trials = read(store, TRIALS, experiment=experiment)
+    trials = done_trials(store, wanted)
     pairs = pd.merge(_named(trials, a), _named(trials, b), on=["dataset", "seed"], suffixes=("_a", "_b"))
     if pairs.empty:
-        raise LookupError(f"no data set and seed of {experiment!r} has trials of both {a!r} and {b!r}")
+        raise LookupError(f"no data set and seed of {wanted.experiment!r} has trials of both {a!r} and {b!r}")
     rows: list[dict[str, Any]] = []
     for pair in pairs.to_dict("records"):
-        one, two = (explained(pair[f"artifacts_uri_{side}"], pair[f"id_{side}"], metric) for side in "ab")
+        one, two = (
+            explained(pair[f"artifacts_uri_{side}"], pair[f"id_{side}"], wanted.metric) for side in "ab"
+        )
         row = _paired(one, two)
         if pair["segments_a"] != pair["segments_b"]:
             row["agreement"] = float("nan")
@@ -103,8 +113,7 @@ def _paired(one: Explained, two: Explained) -> dict[str, float]:
 
 
 def _named(trials: pd.DataFrame, name: str) -> pd.DataFrame:
-    methods = trials["method"] == name
-    found = trials[methods if methods.any() else trials["config_id"].str.startswith(name)]
+    found = trials[named(trials, name)]
     if found["config_id"].nunique() > 1:
         ids = ", ".join(sorted(config[:8] for config in found["config_id"].unique()))
         raise LookupError(f"{name!r} has several configurations, name one of them: {ids}")

@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from analysis.compare import Wanted, named, one_configuration
-from analysis.images.agreement import TRIALS
-from analysis.tables import one_warning, read
+from analysis.images.agreement import done_trials
+from analysis.tables import one_warning
 from grid.results.store import ResultsStore
 from grid.stores.evidence import LeftEvidence
 
@@ -32,20 +32,18 @@ class Errors:
     cells: pd.DataFrame
 
 
-def errors(
-    store: ResultsStore, experiment: str, a: str, b: str, *, dataset: str | None = None, metric: str
-) -> Errors:
+def errors(store: ResultsStore, wanted: Wanted, a: str, b: str) -> Errors:
     """`a` and `b` are methods or beginnings of configuration ids; of several configurations of a method the
     one with the best `metric` on the validation split stands for it. Paired by seed and by image: those that
     both trials of a seed have.
 
     Raises LookupError where there is nothing to compare, or a trial left no predictions.
     """
-    trials = read(store, TRIALS, experiment=experiment)
-    validation = Wanted(experiment, metric).scores(store, "val")
+    trials = done_trials(store, wanted)
+    validation = wanted.scores(store, "val")
     images, cells = [], []
     for name, rows in trials.groupby("dataset"):
-        if dataset not in (None, name) or not (named(rows, a).any() and named(rows, b).any()):
+        if not (named(rows, a).any() and named(rows, b).any()):
             continue
         chosen = validation[validation["dataset"] == name]
         one, two = (one_configuration(rows, chosen, side)[0] for side in (a, b))
@@ -59,7 +57,7 @@ def errors(
         told = {"dataset": name, "a": f"{a} {one[:8]}", "b": f"{b} {two[:8]}"}
         cells += [{**told, "seed": seed, **row} for seed, (_, seen) in seeds.items() for row in _cells(seen)]
     if not cells:
-        where = experiment if dataset is None else f"{experiment} on {dataset}"
+        where = wanted.experiment if wanted.dataset is None else f"{wanted.experiment} on {wanted.dataset}"
         raise LookupError(f"no data set and seed of {where!r} has done trials of both {a!r} and {b!r}")
     return Errors(pd.concat(images, ignore_index=True), pd.DataFrame(cells))
 

@@ -3,18 +3,20 @@
 import numpy as np
 import pandas as pd
 
-from analysis.images.agreement import TRIALS, explained, mean_interval
-from analysis.tables import read
+from analysis.compare import Wanted
+from analysis.images.agreement import done_trials, explained, mean_interval
 from grid.results.store import ResultsStore
 
 
-def over_images(store: ResultsStore, experiment: str, scores: pd.DataFrame) -> pd.DataFrame:
+def over_images(
+    store: ResultsStore, experiment: str, scores: pd.DataFrame, every_form: bool = False
+) -> pd.DataFrame:
     """The rows of `tables.scores` with `n` images, the mean over them of each one's mean over the seeds, and
     its 95 % interval by the bootstrap.
 
     Raises LookupError for a metric that trials do not keep of each image.
     """
-    trials = read(store, TRIALS, experiment=experiment)
+    trials = done_trials(store, Wanted(experiment, every_form=every_form))
     rows = []
     for row in scores.to_dict("records"):
         own = trials[(trials["dataset"] == row["dataset"]) & (trials["config_id"] == row["config_id"])]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare import BASELINE
+from analysis.compare import BASELINE, Wanted
 from analysis.images.errors import errors
 from analysis.page.galleries import data_uri
 from analysis.tables import records
@@ -29,7 +29,7 @@ def mistakes(
     for (one, wrong), (other, right) in (sides, sides[::-1]):
         told: dict[str, Any] = {"wrong": wrong, "right": right, "images": 0, "rows": [], "lost": ""}
         try:
-            table = errors(store, experiment, one, other, dataset=dataset, metric=metric).images
+            table = errors(store, Wanted(experiment, metric, dataset=dataset), one, other).images
             drawn = table["picture_a"].notna() | table["picture_b"].notna()
             first = (
                 table.assign(drawn=drawn).sort_values("drawn", ascending=False, kind="stable").head(IMAGES)

@@ -10,6 +10,7 @@ import safetensors.numpy
 from typer.testing import CliRunner
 
 from analysis.cli import app
+from analysis.compare import Wanted
 from analysis.images.agreement import agreement, agreements, mean_interval
 from grid.results.store import ResultsStore, TrialEntry
 
@@ -76,7 +77,7 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says():
 
 
 def test_trials_are_paired_by_image(store):
-    (row,) = agreements(store, "explained", "lime", "eac", "score").to_dict("records")
+    (row,) = agreements(store, Wanted("explained", "score"), "lime", "eac").to_dict("records")
     assert (row["n"], row["agreement"]) == (55, 45 / 55)
     scored = np.setdiff1d(np.arange(5, 60), [7])
     assert row["difference"] == pytest.approx(GAIN[scored].mean())
@@ -87,7 +88,7 @@ def test_trials_are_paired_by_image(store):
 
 
 def test_other_masks_cannot_be_the_same(store):
-    (row,) = agreements(store, "explained", "lime", "gradcam", "score").to_dict("records")
+    (row,) = agreements(store, Wanted("explained", "score"), "lime", "gradcam").to_dict("records")
     assert math.isnan(row["agreement"])
     assert row["difference"] > 0
 
@@ -100,7 +101,7 @@ def test_a_warning_of_either_trial_is_told(store, tmp_path):
         (("lrp", "lime"), "no segments in 40% of the images"),
         (("lime", "eac"), None),
     ):
-        (row,) = agreements(store, "explained", *names, "score").to_dict("records")
+        (row,) = agreements(store, Wanted("explained", "score"), *names).to_dict("records")
         assert row["warning"] == warning, names
 
 
@@ -110,12 +111,12 @@ def test_what_cannot_be_compared_is_said(store, tmp_path):
         (("lime", "standard"), "standard kept no image_ids"),
     ):
         with pytest.raises(LookupError, match=reason):
-            agreements(store, "explained", *names, "score")
+            agreements(store, Wanted("explained", "score"), *names)
     with pytest.raises(LookupError, match="kept no other"):
-        agreements(store, "explained", "lime", "eac", "other")
+        agreements(store, Wanted("explained", "other"), "lime", "eac")
     enter(store, tmp_path, "lime", {}, id="lime-2", config={"k": 2})
     with pytest.raises(LookupError, match="'lime' has several configurations"):
-        agreements(store, "explained", "lime", "eac", "score")
+        agreements(store, Wanted("explained", "score"), "lime", "eac")
 
 
 def test_the_command_prints_the_table_for_people_and_programs(store, tmp_path):

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 from statsmodels.stats.contingency_tables import mcnemar
 from typer.testing import CliRunner, Result
 
 from analysis.cli import app
+from analysis.compare import Wanted
 from analysis.images.errors import CELLS, errors
 from grid.results.store import ResultsStore, TrialEntry
 from grid.stores.evidence import MANIFEST, PICTURES, PREDICTED, PREDICTIONS, SUMS, Evidence
@@ -105,7 +107,7 @@ def call(url: str, *arguments: str) -> Result:
 
 def test_images_are_those_of_a_loop(store: ResultsStore) -> None:
     """lf_cbm stands for its k = 5, which the validation split prefers."""
-    found = errors(store, "birds", "standard", "lf_cbm", metric="worst_group_accuracy").images
+    found = errors(store, Wanted("birds"), "standard", "lf_cbm").images
     expected: Counter[int] = Counter()
     for seed in SEEDS:
         right = set(range(90)) - set(wrongly(("lf_cbm", 5, seed)))
@@ -137,7 +139,7 @@ def test_cells_and_p_are_those_of_a_loop_and_of_statsmodels(store: ResultsStore,
     k = 5
     if b == "10":
         k, b = 10, store.trial("lf_cbm-10-0")["config_id"][:12]
-    cells = errors(store, "birds", "standard", b, metric="worst_group_accuracy").cells
+    cells = errors(store, Wanted("birds"), "standard", b).cells
     assert len(cells) == 3 * (1 + len(set(GROUPS)))
     for row in cells.to_dict("records"):
         seed = row["seed"]
@@ -159,7 +161,7 @@ def test_cells_and_p_are_those_of_a_loop_and_of_statsmodels(store: ResultsStore,
 
 
 def test_pictures_that_the_trials_drew_are_named(store: ResultsStore) -> None:
-    found = errors(store, "birds", "standard", "lf_cbm", metric="worst_group_accuracy").images
+    found = errors(store, Wanted("birds"), "standard", "lf_cbm").images
     for row in found.to_dict("records"):
         drawn = IDS[wrongly(("standard", 1, row["seed"]))[0]]
         picture = row["picture_a"]
@@ -223,3 +225,19 @@ def test_predictions_that_are_gone_or_changed_are_refused(tmp_path: Path) -> Non
     refused = call(address, "standard", "lf_cbm")
     assert refused.exit_code == 2
     assert "trial lf_cbm-5-0 left no predictions" in refused.output
+
+
+def test_trials_of_an_earlier_form_count_where_they_are_asked_for(tmp_path: Path) -> None:
+    store = ResultsStore.open(f"sqlite:///{tmp_path}/results.db")
+    trials = [
+        leave(store, tmp_path, key, rows_of(key[0], predicted)) for key, predicted in PREDICTIONS_OF.items()
+    ]
+    with store.writing() as connection:
+        connection.execute(text(f"DELETE FROM experiment_trial WHERE trial_id = '{trials[0]}'"))
+        connection.execute(text(f"INSERT INTO earlier_trial VALUES ('birds', '{trials[0]}')"))
+    for every_form, seeds in ((False, {1, 4}), (True, {0, 1, 4})):
+        wanted = Wanted("birds", every_form=every_form)
+        assert set(errors(store, wanted, "standard", "lf_cbm").cells["seed"]) == seeds
+    none = Wanted("birds", dataset="other")
+    with pytest.raises(LookupError, match="birds on other"):
+        errors(store, none, "standard", "lf_cbm")

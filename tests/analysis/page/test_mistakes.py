@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from analysis.compare import Wanted
 from analysis.images.errors import errors
 from analysis.page.report import write_report
 from grid.results.store import ResultsStore
@@ -41,7 +42,7 @@ def test_the_page_has_both_kinds_with_what_decided_and_a_picture(store: ResultsS
     page = Page((tmp_path / "birds.html").read_text())
     titles = [title for title in page.headings if " is wrong, " in title]
     sides = [("standard", "lf_cbm"), ("lf_cbm", "standard")]
-    found = [errors(store, "birds", *pair, metric="worst_group_accuracy").images for pair in sides]
+    found = [errors(store, Wanted("birds"), *pair).images for pair in sides]
     assert titles == [
         f"{a} is wrong, {b} is right: {len(images)} test images"
         for (a, b), images in zip(sides, found, strict=True)

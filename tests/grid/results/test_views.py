@@ -257,7 +257,7 @@ def test_the_leaderboard_counts_the_metric_that_fewest_seeds_have(store: Results
         {
             "config": {"k": k},
             "seed": seed,
-            "scores": {name: 0.5 + seed / 100 for name in others} | ({} if k == 1 else {odd: value}),
+            "scores": dict.fromkeys(others, 0.5 + seed / 100) | ({} if k == 1 else {odd: value}),
         }
         for k in (1, 2)
         for seed, value in enumerate((0.4, math.nan, 0.6))
