@@ -67,7 +67,7 @@ def _of_seed(pair: Mapping[Any, Any]) -> pd.DataFrame:
     sides = []
     for side in "ab":
         trial, uri = pair[f"id_{side}"], pair[f"artifacts_uri_{side}"]
-        left = None if uri is None else LeftEvidence(trial, uri).predictions()
+        left = LeftEvidence(trial, uri).predictions()
         if left is None:
             raise LookupError(f"trial {trial} left no predictions below {uri}")
         table = left.to_pandas().set_index("image_id")

@@ -74,11 +74,11 @@ class Evidence:
 
 
 class LeftEvidence:
-    """The folder of a trial that has ended, at the URI that its row in SQL names. Everything raises
-    BrokenEvidence where a file is not what was written."""
+    """The folder of a trial that has ended, at the URI that its row in SQL names; None: it left nothing.
+    Everything raises BrokenEvidence where a file is not what was written."""
 
-    def __init__(self, trial: str, uri: str) -> None:
-        self._trial, self._storage = trial, Storage(uri)
+    def __init__(self, trial: str, uri: str | None) -> None:
+        self._trial, self._storage = trial, None if uri is None else Storage(uri)
         self._sums: dict[str, str] | None = None
 
     def content(self, file: str) -> bytes | None:
@@ -144,7 +144,7 @@ class LeftEvidence:
 
     def _bytes(self, file: str) -> bytes | None:
         try:
-            return self._storage.read(file)
+            return None if self._storage is None else self._storage.read(file)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -19,7 +19,7 @@ from analysis.terminal import print_answer
 COMMANDS = [
     ["ablation", "small"], ["leaderboard", "--experiment", "small"], ["pareto", "small"], ["reported"],
     ["scores", "small", "--metric", "average_accuracy"], ["compare", "small", "standard", "salf_cbm"],
-    ["sql", "SELECT name, created_at FROM experiment"],
+    ["cost", "small"], ["cost"], ["sql", "SELECT name, created_at FROM experiment"],
 ]  # fmt: skip
 NAMES = ["a & b", "50 %", "$x_1$", "#1 {set}", "~/^\\dir", "| pipe |", "[0.1, 0.2]", "two\nlines", "é"]
 ODD = Answer(

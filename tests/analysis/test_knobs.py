@@ -222,7 +222,8 @@ def test_a_configuration_is_beaten_by_one_that_is_better_and_not_slower(empty: R
 ASKED = [
     ["ablation", "e"], ["ablation", "e", "--to", "1"], ["importance", "e"], ["pareto", "e"], ["groups", "e"],
     ["leaderboard", "--experiment", "e"], ["scores", "e", "--metric", "worst_group_accuracy"], ["reported"],
-    ["compare", "e", "m", "other"],
+    ["compare", "e", "m", "other"], ["compare", "e", "m", "m"], ["cost", "e"], ["cost"], ["ablation", "e", "--to", "default"],
+    ["errors", "e", "m", "m"], ["errors", "e", "m", "other"], ["agreement", "e", "m", "other"], ["export", "e"], ["report", "e"],
 ]  # fmt: skip
 ODD = {
     "no trial": [],
@@ -240,19 +241,20 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_odd_experiments_have_a_clear_answer(case: str, fresh: str) -> None:
+def test_odd_experiments_have_a_clear_answer(case: str, fresh: str, tmp_path: Path) -> None:
     store = ResultsStore.open(fresh)
     fill(store, ODD[case])
     store.close()
     for command in ASKED:
-        result = CliRunner().invoke(app, [*command, "--results", fresh])
+        home = {"CONCEPTGRID_HOME": str(tmp_path / "home")}
+        result = CliRunner(env=home).invoke(app, [*command, "--results", fresh])
         assert result.exit_code in (0, 2), (command, result.output, result.exception)
         if result.exit_code == 2:
             assert result.output.count("\n") == 1, (command, result.output)
             assert result.output.startswith("error: ")
 
 
-def test_failed_trials_only_have_a_clear_answer(fresh: str) -> None:
+def test_failed_trials_only_have_a_clear_answer(fresh: str, tmp_path: Path) -> None:
     store = ResultsStore.open(fresh)
     entries = [_entry({"config": {"a": a}, "seed": seed}) for a in range(4) for seed in (0, 1)]
     store.enter("e", entries)
@@ -260,7 +262,8 @@ def test_failed_trials_only_have_a_clear_answer(fresh: str) -> None:
         store.fail(entry.id, "RuntimeError: none")
     store.close()
     for command in ASKED:
-        result = CliRunner().invoke(app, [*command, "--results", fresh])
+        home = {"CONCEPTGRID_HOME": str(tmp_path / "home")}
+        result = CliRunner(env=home).invoke(app, [*command, "--results", fresh])
         assert result.exit_code in (0, 2), (command, result.output, result.exception)
     told = CliRunner().invoke(app, ["leaderboard", "--experiment", "e", "--results", fresh]).output
     assert "2 of 2 seeds failed" in told
