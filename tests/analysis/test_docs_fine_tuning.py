@@ -42,12 +42,21 @@ ROWS = {
 CONTROLS = [RANDOM, INVERTED, WHOLE, PLAIN, ROBUST, RRR, GRAD_MASK]
 
 
-@pytest.fixture(scope="module")
-def runs() -> pd.DataFrame:
+def rows_of(experiment: str) -> pd.DataFrame:
     """A row for each trial, with its knobs as columns."""
-    table = pd.read_csv("docs/results/cft_toybirds.csv", dtype={"knobs": str})
+    table = pd.read_csv(f"docs/results/{experiment}.csv", dtype={"knobs": str})
     knobs = [dict(knob.split("=", 1) for knob in text.split()) for text in table["knobs"].fillna("")]
     return pd.concat([table.drop(columns="knobs"), pd.DataFrame(knobs)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def runs() -> pd.DataFrame:
+    return rows_of("cft_toybirds")
+
+
+@pytest.fixture(scope="module")
+def ablated() -> pd.DataFrame:
+    return rows_of("cft_ablation_toybirds")
 
 
 def of(runs: pd.DataFrame, wanted: dict[str, str], column: str) -> pd.Series:
@@ -94,3 +103,30 @@ def test_no_control_is_worse_than_masks_of_concepts(runs: pd.DataFrame) -> None:
 
 def test_the_page_names_the_file() -> None:
     assert re.search(r"\]\(cft_toybirds\.csv\)", PAGE)
+
+
+WORDS = {
+    "ground truth": "ground_truth", "KL to the start": "kl_to_original", "second order": "gae_second_order",
+    "AttnLRP": "attnlrp_explicit", "its CP variant": "attnlrp_cp", "rollout": "rollout", "GradCAM": "grad_cam",
+    "1e-5": "1e-05", "3e-5": "3e-05", "3e-4": "0.0003",
+}  # fmt: skip
+DEFAULTS = {
+    "lambda_nc": "1.2", "lambda_concept": "0.5", "lambda_cls": "0.2", "lambda_align": "0.8", "masks": "concepts",
+    "classification": "self_label", "relevance.name": "gae", "images_per_class": "20", "dilation": "0",
+    "learning_rate": "0.0001", "loss_resolution": "image", "region_norm": "false",
+}  # fmt: skip
+
+
+def test_knobs(ablated: pd.DataFrame) -> None:
+    rows = table_after("| knob | values: worst group / gain |")
+    assert len(rows) == 12
+    for label, cell in rows:
+        knob = re.match(r"`(\w+)`", label)
+        name = "" if knob is None else "relevance.name" if knob[1] == "relevance" else knob[1]
+        for one in re.sub(r" \(each.*?\)", "", cell).split("; "):
+            value, _, numbers = one.rpartition(": ")
+            worst, gain = numbers.split(" / ")
+            wanted = DEFAULTS if knob is None else DEFAULTS | {name: WORDS.get(value, value)}
+            assert worst == f"{of(ablated, wanted, WORST).mean():.3f}", one
+            gains = of(ablated, wanted, MASS) - of(ablated, wanted, f"start_{MASS}")
+            assert gain in (gained(gains), gained(gains).partition(" ")[0]), one
