@@ -96,7 +96,6 @@ def scores(
 ) -> Answer:
     """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
     from analysis import tables
-    from analysis.images.over_images import over_images as image_scores
     from analysis.taught import taught
     from analysis.terminal import with_interval
 
@@ -106,6 +105,8 @@ def scores(
             group=group, every_form=every_form,
         )  # fmt: skip
         if over_images:
+            from analysis.images.over_images import over_images as image_scores
+
             table = image_scores(store, experiment, table, every_form)
     key = ["form", "dataset", "method", "config_id"]
     table = table.assign(shown=with_interval(table, "mean", "ci_low", "ci_high"))
