@@ -18,7 +18,7 @@ import pytest
 
 from grid.results.store import ResultsStore
 from grid.tracking.mirror import Mirror, main_metrics_page
-from tests.grid.commands.test_prefer_page import BROWSERS
+from tests.browser.page import BROWSERS
 from tests.grid.tracking.mirrored_runs import three_trials
 from tests.grid.tracking.test_mirror import blank, runs
 
