@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -41,13 +40,11 @@ class Wanted:
     others: tuple[str, ...] = ()
 
     def scores(self, store: ResultsStore, split: str, *, groups: bool = False) -> pd.DataFrame:
-        """A row for each trial that has the number of all images or, with `groups`, for each of its groups.
-        `setting`: method and knobs, which a configuration has on every drawing."""
+        """A row for each trial with the number of all images or, with `groups`, for each of its groups."""
         table = read(
             store, SCORES, experiments=self.experiments, forms=self.forms, metric=self.metric, split=split,
             selection=self.selection,
         )  # fmt: skip
-        table["setting"] = table["method"] + " " + table["config"].map(_knobs)
         wanted = (table["group_name"] == "all") != groups
         return table[wanted if self.dataset is None else wanted & (table["dataset"] == self.dataset)]
 
@@ -79,7 +76,7 @@ def compare(store: ResultsStore, wanted: Wanted, a: str, b: str) -> pd.DataFrame
     """
     for name in wanted.experiments:
         store.experiment_summary(name)
-    scores, validation = (wanted.scores(store, split) for split in (wanted.split, "val"))
+    scores, validation = (_with_settings(wanted.scores(store, split)) for split in (wanted.split, "val"))
     planned = read(store, PLANNED, experiments=wanted.experiments, forms=wanted.forms)
     found = [
         row
@@ -164,6 +161,11 @@ def one_configuration(
     return str(means.idxmax()), len(means)
 
 
-@cache
-def _knobs(config: str) -> str:
-    return json.dumps(flat_config(config), sort_keys=True)
+def _with_settings(scores: pd.DataFrame) -> pd.DataFrame:
+    """`setting`: method and knobs, which a configuration has on every drawing."""
+    known = scores.drop_duplicates("config_id")[["config_id", "method", "config"]]
+    settings = {
+        config_id: f"{method} {json.dumps(flat_config(config), sort_keys=True)}"
+        for config_id, method, config in known.itertuples(index=False)
+    }
+    return scores.assign(setting=scores["config_id"].map(settings))

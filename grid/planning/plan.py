@@ -121,6 +121,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """The plan for programs. model_passes: images that models still have to read, over all stages."""
         todo = self.needed_stages(self.to_run)
+        by_method = {trial.method_name: trial for trial in self.trials}
         stages, trials = self.stage_seconds, self.trial_seconds
         return {
             "experiment": self.spec.name,
@@ -141,10 +142,7 @@ class Plan:
                 dataset.name: {} if dataset.index is None else dataset.index.group_sizes()
                 for dataset in self.datasets
             },
-            "defaults": {
-                space.method: shown_values(space.defaults())
-                for space in spaces(self.spec, self.datasets[0].card)
-            },
+            "defaults": {name: shown_values(trial.defaults()) for name, trial in by_method.items()},
             "stages": [self._stage_json(stage) for stage in self.stages.values()],
         }
 

@@ -1,11 +1,12 @@
 """What a plan consists of: distinct stages, and trials."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components.data.images import ImageIndex
-from components.identity import component_name
+from components.identity import component_name, configuration
 from components.method import Method
 from components.stage import ColumnStage, Stage
 from grid.inputs.datasets import Dataset
@@ -76,6 +77,13 @@ class PlannedTrial:
     def method_name(self) -> str:
         """The name of the method's file."""
         return component_name(self.method)
+
+    def defaults(self) -> dict[str, Any]:
+        """The method's own value of each knob that need not be given, nested knobs included."""
+        fields = dataclasses.fields(self.method)
+        needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+        own = type(self.method)(**{name: getattr(self.method, name) for name in needed})
+        return {name: value for name, value in configuration(own).items() if name not in needed}
 
     def entry(self) -> TrialEntry:
         """What the results store keeps of it before it runs."""

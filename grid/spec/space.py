@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from components.data.written import unknown
-from components.identity import configuration as knobs_of
 from components.method import Method
 from grid.names import UnknownName, component_class
 from grid.spec.spec import LARGEST, SpecError, explain
@@ -68,13 +67,6 @@ class Space:
         """One configuration at random."""
         chosen = {name: values[stream.integers(len(values))] for name, values in self.choices.items()}
         return {**self.fixed, **chosen, **{n: r.sample(stream) for n, r in self.ranges.items()}}
-
-    def defaults(self) -> Configuration:
-        """The method's own value of each knob that need not be given, nested knobs included."""
-        fields = dataclasses.fields(component_class(Method.FOLDER, self.method))
-        needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
-        built = self.build({name: value for name, value in self.first().items() if name in needed})
-        return {name: value for name, value in knobs_of(built).items() if name not in needed}
 
     def build(self, configuration: Configuration) -> Method:
         """The method object; SpecError in one line if a value is not allowed."""
