@@ -207,7 +207,7 @@ def _is_blind(plan: Plan, world: World, display: Display) -> bool:
     search, blind = plan.spec.search, False
     with world.results.reading() as connection:
         for method, ids in history.done_by_method(connection, plan.spec.name).items():
-            if history.metric_values(connection, ids, search.metric, "val", search.selection):
+            if history.metric_values(connection, ids, search.metrics[0], "val", search.selection):
                 continue
             blind = True
             names = history.validated(connection, ids[0])

@@ -23,7 +23,7 @@ from components.models.weights.checkpoints import (
     find_checkpoint,
 )
 from components.models.weights.whole_files import damage
-from grid.spec.search import candidates
+from grid.spec.candidates import candidates
 from grid.spec.spec import Spec
 
 TABLE = ROOT / "weights.yaml"

@@ -16,7 +16,7 @@ from components.method import Method
 from grid.planning.plan import Plan
 from grid.planning.planned import PlannedTrial
 from grid.planning.present_form import Recalled, chosen
-from grid.spec.search import configurations_of, identity, spaces
+from grid.spec.candidates import configurations_of, identity, spaces
 from grid.spec.space import Space
 
 BLOCK = "methods"

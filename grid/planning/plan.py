@@ -19,7 +19,7 @@ from grid.planning.planned import UNRESOLVED, PlannedStage, PlannedTrial
 from grid.planning.present_form import Recalled, recalled
 from grid.results.entry import shown_values
 from grid.results.throughput import Estimate, Throughput
-from grid.spec.search import Candidates, candidates, configurations_of, spaces
+from grid.spec.candidates import Candidates, candidates, configurations_of, spaces
 from grid.spec.spec import Resources, Spec
 
 

@@ -53,7 +53,7 @@ def _optuna(plan: Plan, world: World) -> OptunaProposals:
         search = plan.spec.search
         with world.results.reading() as connection:
             values = history.metric_values(
-                connection, [t.id for t in group], search.metric, "val", search.selection
+                connection, [t.id for t in group], search.metrics[0], "val", search.selection
             )
         return sum(values) / len(values) if len(values) == len(group) else None
 

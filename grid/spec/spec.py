@@ -6,41 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from components.data.written import TextError, parse_yaml, read_yaml, unknown
 from components.method import Method
 from components.stage import Stage
 from grid.names import names
+from grid.spec.search import Search, Select
+from grid.spec.strict import Strict
 
 LARGEST = 2**63 - 1  # what a whole number of the results store can be
-LARGEST_SEED_OF_SEARCH = 2**32 - 1  # of Optuna's samplers
 
 
 class SpecError(ValueError):
     """A spec is wrong; the message is one line that names the key, the value and what is allowed."""
-
-
-class Strict(BaseModel):
-    """A frozen model that takes no unknown key, no infinity, and no truth value: none of its fields is one,
-    and `yes` would pass as 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth(cls, value: Any) -> Any:
-        if any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
-            raise PydanticCustomError("truth", "true and false have no meaning here")
-        return value
 
 
 class DatasetEntry(Strict):
@@ -51,18 +30,6 @@ class DatasetEntry(Strict):
     root: str | None = None
     images_per_split: Annotated[int, Ge(1)] | None = None
     generator: dict[str, Any] = Field(default_factory=dict)
-
-
-class Search(Strict):
-    """How configurations are chosen. `grid`: all; `random`, `optuna` (TPE): `trials` distinct trials, to
-    get the most (or least) of `metric` on the split `val`, by average over the seeds."""
-
-    kind: Literal["grid", "random", "optuna"] = "grid"
-    trials: Annotated[int, Ge(1)] | None = None
-    metric: str = "average_accuracy"
-    selection: str = "last"
-    mode: Literal["max", "min"] = "max"
-    seed: Annotated[int, Ge(0), Le(LARGEST_SEED_OF_SEARCH)] = 0
 
 
 class Replicas(Strict):
@@ -142,6 +109,7 @@ class Spec(Strict):
 
     methods: each a mapping with `method:` and any of its knobs; a list is a choice, and
     `{low:, high:, log:}` a range (random and Optuna search only).
+    select: the protocol by which its results are chosen.
     max_failed_fraction: of a stage's images, past which the stage fails.
     """
 
@@ -152,9 +120,10 @@ class Spec(Strict):
     expected: str = ""
     source: str = ""
     datasets: Annotated[list[DatasetEntry], MinLen(1)]
-    seeds: Annotated[list[Annotated[int, Ge(0), Le(LARGEST)]], MinLen(1)] = [0]
+    seeds: Annotated[list[Annotated[int, Ge(0), Le(LARGEST)]], MinLen(1)] = Field(default=[0])
     methods: Annotated[list[dict[str, Any]], MinLen(1)]
     search: Search = Search()
+    select: Select = Select()
     resources: Resources = Resources()
     max_failed_fraction: Annotated[float, Ge(0), Le(1)] = 0.05
     on_failed: Literal["wrong", "drop"] = "wrong"

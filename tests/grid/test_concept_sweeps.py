@@ -7,7 +7,7 @@ import pytest
 
 from components.data.card import load_card
 from grid.planning.plan import Plan
-from grid.spec.search import candidates
+from grid.spec.candidates import candidates
 from grid.spec.spec import SpecError, parse_spec
 
 CARD = load_card("toybirds")

@@ -30,7 +30,7 @@ from grid.planning.plan_view import show_plan
 from grid.planning.planned import PlannedStage
 from grid.results.report import stage_row
 from grid.results.throughput import Throughput
-from grid.spec.search import candidates
+from grid.spec.candidates import candidates
 from grid.spec.space import Range, build, parse_space
 from grid.spec.spec import Spec, SpecError, load_spec, parse_spec
 from tests.grid.conftest import unread_birds
@@ -353,7 +353,7 @@ def test_what_is_missing_is_unresolved_and_never_cached(tmp_path: Path) -> None:
 def test_planning_imports_no_torch() -> None:
     code = (
         "import sys; from pathlib import Path; import grid.planning.plan, grid.planning.planning, grid.commands.cli\n"
-        "from grid.spec.spec import load_spec; from grid.spec.search import candidates; from components.data.card import load_card\n"
+        "from grid.spec.spec import load_spec; from grid.spec.candidates import candidates; from components.data.card import load_card\n"
         "candidates(load_spec(Path('experiments/demo.yaml')), load_card('toybirds'))\n"
         "print([m for m in ('torch', 'ray', 'mlflow', 'open_clip') if m in sys.modules])"
     )
