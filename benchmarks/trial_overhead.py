@@ -18,6 +18,7 @@ from grid.planning.proposals import Rest
 from grid.progress import Display
 from grid.results.store import ResultsStore
 from grid.results.throughput import Throughput
+from grid.spec.block import Candidate
 from grid.spec.spec import Resources, parse_spec
 from grid.stages.cluster import cluster
 from grid.stores.artifacts import ArtifactStore
@@ -34,7 +35,7 @@ def plan_of(dataset: Dataset, count: int, folder: Path) -> Plan:
     """A plan of `count` seeds of the no-op."""
     content = {"name": "noop", "datasets": ["x"], "methods": [{}], "seeds": list(range(count))}
     planner = Planner(FileHashes(folder / "hashes.json"), "wrong", Resources())
-    trials = tuple(planner.trial(Noop(), dataset, seed) for seed in range(count))
+    trials = tuple(planner.trial(Candidate(Noop()), dataset, seed) for seed in range(count))
     return Plan(
         spec=parse_spec(content, "benchmark"),
         datasets=(dataset,),

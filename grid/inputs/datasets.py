@@ -16,7 +16,7 @@ from components.data.written import unknown
 from components.identity import digest
 from grid.names import UnknownName, component_class, names
 from grid.progress import Display
-from grid.spec.space import build
+from grid.spec.build import build
 from grid.spec.spec import DatasetEntry, SpecError
 from grid.stores.home import HomeError, data_folder, home, place
 

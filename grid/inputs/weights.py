@@ -176,7 +176,7 @@ def names_in(spec: Spec) -> list[str]:
     found = [
         name
         for card in cards
-        for method in candidates(spec, card).methods
+        for method in (one.method for one in candidates(spec, card).distinct)
         for model in (*method.stages(card, spec.seeds[0]).values(), *method.models(card).values())
         for name in _checkpoints(configuration(model))
     ]

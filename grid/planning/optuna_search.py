@@ -12,12 +12,12 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial, TrialState, create_trial
 
-from components.method import Method
 from grid.planning.plan import Plan
 from grid.planning.planned import PlannedTrial
-from grid.planning.present_form import Recalled, chosen
-from grid.spec.candidates import configurations_of, identity, spaces
-from grid.spec.space import Space
+from grid.planning.present_form import Recalled
+from grid.spec.block import Block, Candidate
+from grid.spec.candidates import blocks, configurations_of
+from grid.spec.space import Chooser, Range
 
 BLOCK = "methods"
 MAX_REPEATS = 100  # proposals in a row that are known already: then the space is taken as exhausted
@@ -38,7 +38,7 @@ class OptunaProposals:
         search = plan.spec.search
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._plan, self._value_of, self._enter = plan, value_of, enter
-        self._spaces = spaces(plan.spec, plan.datasets[0].card)
+        self._blocks = blocks(plan.spec, plan.datasets[0].card)
         direction = "maximize" if search.mode == "max" else "minimize"
         sampler = optuna.samplers.TPESampler(seed=search.seed, constant_liar=True)
         self._study = optuna.create_study(direction=direction, sampler=sampler)
@@ -54,9 +54,9 @@ class OptunaProposals:
             if self._left <= 0:
                 return None
             trial = self._study.ask()
-            method = self._suggest(trial)
-            name = identity(method)
-            group = self._group(method)
+            candidate = self._suggest(trial)
+            name = candidate.identity
+            group = self._group(candidate)
             new = name not in self._known
             if new:
                 self._known.add(name)
@@ -81,34 +81,25 @@ class OptunaProposals:
         else:
             self._study.tell(trial, value)
 
-    def _group(self, method: Method) -> list[PlannedTrial]:
-        return list(self._plan.planner.group(method, self._plan.datasets, self._plan.spec.seeds))
+    def _group(self, candidate: Candidate) -> list[PlannedTrial]:
+        return list(self._plan.planner.group(candidate, self._plan.datasets, self._plan.spec.seeds))
 
-    def _suggest(self, trial: Trial) -> Method:
-        blocks = list(range(len(self._spaces)))
-        space = self._spaces[trial.suggest_categorical(BLOCK, blocks)]
-        values = {
-            name: chosen(space, name, _asked(trial, _parameter(space, name), distribution))
-            for name, distribution in _distributions(space).items()
-        }
-        method: Method = space.build({**space.fixed, **values})
-        return method
+    def _suggest(self, trial: Trial) -> Candidate:
+        nth: int = trial.suggest_categorical(BLOCK, list(range(len(self._blocks))))
+        return self._blocks[nth].at(_Suggested(trial, self._blocks[nth]))
 
     def _recall(self, known: Recalled, group: Sequence[PlannedTrial]) -> None:
         """Tells the sampler of a configuration whose trials have all ended well; one that lacks some is the
         next to be proposed."""
-        params = {_parameter(known.space, name): value for name, value in known.values.items()}
-        params[BLOCK] = self._spaces.index(known.space)
+        told = _Told(known.block, known.at)
+        known.block.at(told)
+        params = {BLOCK: self._blocks.index(known.block), **told.params}
         if not self._plan.is_done(group):
             self._study.enqueue_trial(params)
             return
-        self._known.add(identity(known.method))
+        self._known.add(known.candidate.identity)
         self._left -= 1
-        distributions: dict[str, BaseDistribution] = {
-            _parameter(known.space, name): distribution
-            for name, distribution in _distributions(known.space).items()
-        }
-        distributions[BLOCK] = CategoricalDistribution(list(range(len(self._spaces))))
+        distributions = {BLOCK: _positions(len(self._blocks)), **told.distributions}
         value = self._value_of(group)
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         self._study.add_trial(
@@ -116,28 +107,55 @@ class OptunaProposals:
         )
 
 
-def _parameter(space: Space, name: str) -> str:
-    """A knob of one block is a parameter of its own: spaces are conditional on the block."""
-    return f"{space.where}.{name}"
+class _Suggested:
+    """Chooses what the sampler suggests. A place of one block is a parameter of its own, and so is one below
+    an option: spaces are conditional."""
 
+    def __init__(self, trial: Trial, block: Block) -> None:
+        self._trial, self._block = trial, block
 
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    """A choice is the position in its list, since its items may be mappings."""
-    found: dict[str, BaseDistribution] = {
-        name: CategoricalDistribution(list(range(len(values)))) for name, values in space.choices.items()
-    }
-    for name, ends in space.ranges.items():
+    def option(self, place: str, n: int) -> int:
+        """The position in a list, since its items may be records."""
+        return int(self._trial.suggest_categorical(_parameter(self._block, place), list(range(n))))
+
+    def number(self, place: str, ends: Range) -> float | int:
+        """A number of the range."""
+        name, (low, high) = _parameter(self._block, place), ends.ends()
         if ends.integer:
-            found[name] = IntDistribution(int(ends.low), int(ends.high), log=ends.log)
-        else:
-            found[name] = FloatDistribution(ends.low, ends.high, log=ends.log)
-    return found
+            whole: int = self._trial.suggest_int(name, int(low), int(high), log=ends.log)
+            return whole
+        real: float = self._trial.suggest_float(name, low, high, log=ends.log)
+        return real
 
 
-def _asked(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-    assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+class _Told:
+    """Chooses as another does, and keeps that as the sampler would have suggested it."""
+
+    def __init__(self, block: Block, chooser: Chooser) -> None:
+        self._block, self._chooser = block, chooser
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def option(self, place: str, n: int) -> int:
+        """As the other does."""
+        return int(self._kept(place, self._chooser.option(place, n), _positions(n)))
+
+    def number(self, place: str, ends: Range) -> float | int:
+        """As the other does."""
+        low, high = ends.ends()
+        whole = IntDistribution(int(low), int(high), log=ends.log)
+        kind = whole if ends.integer else FloatDistribution(low, high, log=ends.log)
+        return self._kept(place, self._chooser.number(place, ends), kind)
+
+    def _kept(self, place: str, value: float | int, distribution: BaseDistribution) -> float | int:
+        name = _parameter(self._block, place)
+        self.params[name], self.distributions[name] = value, distribution
+        return value
+
+
+def _parameter(block: Block, place: str) -> str:
+    return f"{block.where}.{place}"
+
+
+def _positions(n: int) -> CategoricalDistribution:
+    return CategoricalDistribution(list(range(n)))

@@ -9,7 +9,6 @@ from typing import Any
 from components.data.card import MissingVocabulary
 from components.data.fingerprint import FileHashes
 from components.identity import component_name, configuration, digest
-from components.method import Method
 from components.models.weights.checkpoints import MissingWeights, checkpoint_files, find_checkpoint
 from components.models.weights.precision import with_precision
 from components.stage import ColumnStage, Stage
@@ -19,7 +18,8 @@ from grid.planning.planned import UNRESOLVED, PlannedStage, PlannedTrial
 from grid.planning.present_form import Recalled, recalled
 from grid.results.entry import shown_values
 from grid.results.throughput import Estimate, Throughput
-from grid.spec.candidates import Candidates, candidates, configurations_of, spaces
+from grid.spec.block import Candidate
+from grid.spec.candidates import Candidates, blocks, candidates, configurations_of
 from grid.spec.spec import Resources, Spec
 
 
@@ -177,8 +177,9 @@ class Planner:
         self._weights: dict[str, tuple[str | None, str]] = {}
         self.stages: dict[str, PlannedStage] = {}
 
-    def trial(self, method: Method, dataset: Dataset, seed: int) -> PlannedTrial:
+    def trial(self, candidate: Candidate, dataset: Dataset, seed: int) -> PlannedTrial:
         """The trial, with its stages entered into `stages`."""
+        method = candidate.method
         named = method.stages(dataset.card, seed)
         planned = {name: self.stage(stage, dataset) for name, stage in named.items()}
         keys = {name: stage.key for name, stage in planned.items()}
@@ -202,13 +203,13 @@ class Planner:
         if self._on_failed != "wrong":  # other numbers, so another trial
             identity["on_failed"] = self._on_failed
         unresolved = tuple(dict.fromkeys(missing))
-        return PlannedTrial(digest(identity), method, dataset, seed, config, keys, closure, unresolved)
+        return PlannedTrial(digest(identity), candidate, dataset, seed, config, keys, closure, unresolved)
 
     def group(
-        self, method: Method, datasets: Sequence[Dataset], seeds: Sequence[int]
+        self, candidate: Candidate, datasets: Sequence[Dataset], seeds: Sequence[int]
     ) -> tuple[PlannedTrial, ...]:
         """The trials of one configuration on all data sets with all seeds."""
-        return tuple(self.trial(method, dataset, seed) for dataset in datasets for seed in seeds)
+        return tuple(self.trial(candidate, dataset, seed) for dataset in datasets for seed in seeds)
 
     def stage(self, stage: Stage, dataset: Dataset) -> PlannedStage:
         """The planned stage over this data set, after everything that it reads; its models' precision is
@@ -296,15 +297,15 @@ def make_plan(
     found: Candidates = candidates(spec, datasets[0].card)
     trials: dict[str, PlannedTrial] = {}
     for dataset in datasets:
-        for method in found.methods:
+        for candidate in found.distinct:
             for seed in spec.seeds:
-                trial = planner.trial(method, dataset, seed)
+                trial = planner.trial(candidate, dataset, seed)
                 trials.setdefault(trial.id, trial)
     known: tuple[Recalled, ...] = ()
     if spec.search.kind == "optuna":  # as many as its budget pays for
-        earlier = recalled(spaces(spec, datasets[0].card), [one[1:] for one in entered])
+        earlier = recalled(blocks(spec, datasets[0].card), [one[1:] for one in entered])
         known = tuple(itertools.islice(earlier, configurations_of(spec)))
-    groups = tuple(planner.group(one.method, datasets, spec.seeds) for one in known)
+    groups = tuple(planner.group(one.candidate, datasets, spec.seeds) for one in known)
     hashes.save()
     resolved = [key for key, stage in planner.stages.items() if not stage.unresolved]
     return Plan(

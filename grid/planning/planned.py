@@ -12,6 +12,7 @@ from components.stage import ColumnStage, Stage
 from grid.inputs.datasets import Dataset
 from grid.results.entry import TrialEntry
 from grid.results.throughput import Unit, Work, without_seed
+from grid.spec.block import Candidate
 
 UNRESOLVED = "unresolved"
 
@@ -65,13 +66,18 @@ class PlannedTrial:
     weights it loads itself."""
 
     id: str
-    method: Method
+    candidate: Candidate
     dataset: Dataset
     seed: int
     config: Mapping[str, Any]
     stages: Mapping[str, str]
     closure: frozenset[str]
     unresolved: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> Method:
+        """The configured method."""
+        return self.candidate.method
 
     @property
     def method_name(self) -> str:

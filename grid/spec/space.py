@@ -1,29 +1,36 @@
-"""Search spaces: a method's block of a spec as configurations, and configurations as method objects."""
+"""Search spaces: what a spec writes for a method as a tree of choices and ranges, and its configurations."""
 
-import dataclasses
 import itertools
 import math
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from components.data.written import unknown
-from components.method import Method
-from grid.names import UnknownName, component_class
-from grid.spec.spec import LARGEST, SpecError, explain
+from grid.spec.build import (
+    NAME,
+    as_record,
+    class_of,
+    component_type,
+    hints_of,
+    is_list,
+    is_whole,
+    refuse_unknown,
+)
+from grid.spec.spec import LARGEST, SpecError
 
-METHOD = "method"
-Configuration = dict[str, Any]
+
+@dataclass(frozen=True)
+class Value:
+    """A knob that is given."""
+
+    value: Any
 
 
 @dataclass(frozen=True)
 class Range:
-    """A continuous (or integer) range of one hyperparameter, both ends allowed."""
+    """A continuous (or integer) range of one knob, both ends allowed."""
 
     low: float
     high: float
@@ -38,168 +45,243 @@ class Range:
             value = stream.uniform(self.low, self.high + (1 if self.integer else 0))
         return min(int(value), int(self.high)) if self.integer else value
 
+    def ends(self) -> tuple[float | int, float | int]:
+        """Both ends, whole where the knob is."""
+        return (int(self.low), int(self.high)) if self.integer else (self.low, self.high)
+
 
 @dataclass(frozen=True)
-class Space:
-    """One block: a method, its fixed knobs, its choices (finite lists) and its ranges."""
+class Choice:
+    """A finite list of what may stand in a place."""
 
-    position: int
-    method: str
-    fixed: Configuration
-    choices: dict[str, list[Any]]
-    ranges: dict[str, Range]
+    options: tuple["Node", ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """The knobs of a component, `name` among them where it has one."""
+
+    knobs: Mapping[str, "Node"]
+
+
+Node = Value | Range | Choice | Record
+
+
+class Chooser(Protocol):
+    """Who decides. A place is the dotted path of a knob; below a choice it has the option's number, for what
+    lies there exists only where that option is chosen: `segmenter[1].scale`."""
+
+    def option(self, place: str, n: int) -> int:
+        """Which of n options, from 0."""
+
+    def number(self, place: str, ends: Range) -> float | int:
+        """A number of the range."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A place where configurations differ. knob: its dotted name; within: the options, by their places, under
+    which it exists; changes: what it can be, as numbers of options or, of a range, its ends."""
+
+    place: str
+    knob: str
+    node: Choice | Range
+    within: Mapping[str, int]
 
     @property
-    def where(self) -> str:
-        """How errors call this block."""
-        return f"methods.{self.position}"
-
-    def grid(self) -> Iterator[Configuration]:
-        """Every combination of the choices, with the fixed knobs."""
-        for values in itertools.product(*self.choices.values()):
-            yield {**self.fixed, **dict(zip(self.choices, values, strict=True))}
-
-    def first(self) -> Configuration:
-        """The first of each choice, the low end of each range."""
-        return next(self.grid()) | {name: ends.low for name, ends in self.ranges.items()}
-
-    def sample(self, stream: np.random.Generator) -> Configuration:
-        """One configuration at random."""
-        chosen = {name: values[stream.integers(len(values))] for name, values in self.choices.items()}
-        return {**self.fixed, **chosen, **{n: r.sample(stream) for n, r in self.ranges.items()}}
-
-    def build(self, configuration: Configuration) -> Method:
-        """The method object; SpecError in one line if a value is not allowed."""
-        method: Method = build(component_class(Method.FOLDER, self.method), configuration, self.where)
-        return method
+    def changes(self) -> list["At"]:
+        """The configuration at each of its values, everything else at its first."""
+        if isinstance(self.node, Range):
+            return [At(self.within, {self.place: end}) for end in self.node.ends()]
+        return [At({**self.within, self.place: nth}) for nth in range(len(self.node.options))]
 
 
-def parse_space(block: Mapping[str, Any], position: int) -> Space:
-    """The space of `methods[position]`; SpecError for an unknown method, key, value or range."""
-    where = f"methods.{position}"
-    if METHOD not in block:
-        raise SpecError(f"{where}.method is missing")
-    try:
-        method = component_class(Method.FOLDER, str(block[METHOD]))
-    except UnknownName as error:
-        raise SpecError(f"{where}: {error}") from error
-    _refuse_unknown(method, [key for key in block if key != METHOD], where)
-    hints = typing.get_type_hints(method)
-    space = Space(position, str(block[METHOD]), {}, {}, {})
-    for key, value in block.items():
-        if key == METHOD:
-            continue
-        if isinstance(value, list):
-            if not value:
-                raise SpecError(f"{where}.{key} is an empty list: give at least one choice")
-            space.choices[key] = value
-        elif isinstance(value, Mapping) and "low" in value and "high" in value:
-            space.ranges[key] = _range(value, hints[key], f"{where}.{key}")
-        else:
-            space.fixed[key] = value
-    _validate(space)
-    return space
+@dataclass(frozen=True)
+class At:
+    """Chooses what is told, and elsewhere the first option and the low end."""
+
+    options: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, float | int] = field(default_factory=dict)
+
+    def option(self, place: str, n: int) -> int:
+        """As told, or the first."""
+        return self.options.get(place, 0)
+
+    def number(self, place: str, ends: Range) -> float | int:
+        """As told, or the low end."""
+        return self.numbers.get(place, ends.ends()[0])
+
+    def beside(self, other: "At") -> "At":
+        """Both, the other where they differ."""
+        return At({**self.options, **other.options}, {**self.numbers, **other.numbers})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Chooses at random."""
+
+    stream: np.random.Generator
+
+    def option(self, place: str, n: int) -> int:
+        """Each as likely as the others."""
+        return int(self.stream.integers(n))
+
+    def number(self, place: str, ends: Range) -> float | int:
+        """Drawn evenly."""
+        return ends.sample(self.stream)
+
+
+def configuration_of(node: Node, chooser: Chooser, place: str = "") -> Any:
+    """The plain value that the chooser makes of the tree: its choices first, then what lies below, then its
+    ranges."""
+    if isinstance(node, Value):
+        return node.value
+    if isinstance(node, Range):
+        return chooser.number(place, node)
+    if isinstance(node, Choice):
+        nth = chooser.option(place, len(node.options))
+        return configuration_of(node.options[nth], chooser, below(place, nth))
+    order = sorted(node.knobs, key=lambda name: _turn(node.knobs[name]))
+    values = {name: configuration_of(node.knobs[name], chooser, under(place, name)) for name in order}
+    return {name: values[name] for name in node.knobs}
+
+
+def _turn(node: Node) -> int:
+    return (Choice, Value, Record, Range).index(type(node))
+
+
+def under(place: str, name: str) -> str:
+    """The place of a knob of a record."""
+    return f"{place}.{name}" if place else name
+
+
+def below(place: str, nth: int) -> str:
+    """What lies in an option of the choice at this place."""
+    return f"{place}[{nth}]"
+
+
+def grid(node: Node) -> Iterator[Any]:
+    """Every configuration of a tree without ranges: of a record the product of its knobs, the last one
+    fastest; of a choice one option after the other."""
+    if isinstance(node, Value):
+        yield node.value
+    elif isinstance(node, Choice):
+        for option in node.options:
+            yield from grid(option)
+    elif isinstance(node, Record):
+        for values in itertools.product(*(list(grid(knob)) for knob in node.knobs.values())):
+            yield dict(zip(node.knobs, values, strict=True))
+    else:
+        raise TypeError("a range has no grid")
+
+
+def size(node: Node) -> float:
+    """How many configurations a tree has; infinite with a range."""
+    if isinstance(node, Value):
+        return 1
+    if isinstance(node, Range):
+        return math.inf
+    if isinstance(node, Choice):
+        return sum(size(option) for option in node.options)
+    return math.prod(size(knob) for knob in node.knobs.values())
+
+
+def axes(
+    node: Node, place: str = "", knob: str = "", within: Mapping[str, int] | None = None
+) -> Iterator[Axis]:
+    """All places where configurations differ, in the order in which they are written."""
+    within = within or {}
+    if isinstance(node, Choice | Range):
+        yield Axis(place, knob, node, within)
+    if isinstance(node, Choice):
+        for nth, option in enumerate(node.options):
+            yield from axes(option, below(place, nth), knob, {**within, place: nth})
+    if isinstance(node, Record):
+        for name, value in node.knobs.items():
+            yield from axes(value, under(place, name), under(knob, name), within)
+
+
+def narrowed(node: Node, kept: set[str], place: str = "") -> Node:
+    """The tree with the choices at these places alone; the others are at their first option, ranges at their
+    low end."""
+    if isinstance(node, Range):
+        return Value(node.ends()[0])
+    if isinstance(node, Choice):
+        nths = range(len(node.options)) if place in kept else range(1)
+        return Choice(tuple(narrowed(node.options[nth], kept, below(place, nth)) for nth in nths))
+    if isinstance(node, Record):
+        return Record({n: narrowed(knob, kept, under(place, n)) for n, knob in node.knobs.items()})
+    return node
+
+
+def parse_record(cls: type[Any], knobs: Mapping[str, Any], where: str) -> Record:
+    """The tree of a component's knobs as they are written; SpecError for an unknown key or a wrong range."""
+    refuse_unknown(cls, (key for key in knobs if key != NAME), where)
+    hints = {NAME: str, **hints_of(cls)}
+    return Record({key: parse(hints[key], value, f"{where}.{key}") for key, value in knobs.items()})
+
+
+def parse(hint: Any, value: Any, where: str) -> Node:
+    """The tree of what is written in a place, for a knob of this type.
+
+    A list is a choice; where the knob is itself a list, a list of lists is. A component may have a list of
+    names: each then takes those of the other knobs that it has.
+    """
+    if isinstance(value, list) and not (is_list(hint) and not _of_lists(value, where)):
+        if not value:
+            raise SpecError(f"{where} is an empty list: give at least one choice")
+        return Choice(tuple(parse_option(hint, item, where) for item in value))
+    return parse_option(hint, value, where)
+
+
+def _of_lists(value: list[Any], where: str) -> bool:
+    """Whether a list knob's list is one of choices."""
+    lists = [isinstance(item, list) for item in value]
+    if any(lists) and not all(lists):
+        raise SpecError(f"{where} = {value!r}: the knob is itself a list: a choice of it is a list of lists")
+    return any(lists)
+
+
+def parse_option(hint: Any, value: Any, where: str) -> Node:
+    """The tree of what is written in a place, or as one of its choices."""
+    base = component_type(hint)
+    if base is None:
+        if isinstance(value, Mapping) and "low" in value and "high" in value:
+            return _range(value, hint, where)
+        if isinstance(value, list) and not is_list(hint):
+            raise SpecError(f"{where} = {value!r}: a list within a list of choices")
+        return Value(value)
+    if value is None:
+        return Value(None)
+    knobs = as_record(base, value, where)
+    if isinstance(knobs.get(NAME), list):
+        return _each_name(base, knobs, where)
+    cls = class_of(base, knobs, where)
+    return parse_record(cls, knobs, where)
+
+
+def _each_name(base: type[Any], knobs: Mapping[str, Any], where: str) -> Choice:
+    """A component that is chosen by name, each with the knobs that it has."""
+    classes = [class_of(base, {NAME: name}, where) for name in knobs[NAME]]
+    if not classes:
+        raise SpecError(f"{where}.name is an empty list: give at least one choice")
+    known = {key for cls in classes for key in hints_of(cls)}
+    strange = [key for key in knobs if key not in {NAME, *known}]
+    for cls in classes if strange else ():
+        refuse_unknown(cls, strange, where)
+    each = [
+        (cls, {NAME: name, **{key: knobs[key] for key in knobs if key != NAME and key in hints_of(cls)}})
+        for name, cls in zip(knobs[NAME], classes, strict=True)
+    ]
+    return Choice(tuple(parse_record(cls, own, where) for cls, own in each))
 
 
 def _range(value: Mapping[str, Any], hint: Any, where: str) -> Range:
-    """The range; SpecError if it is none. It is of whole numbers where the knob is, also one that may be
-    null."""
+    """The range; SpecError if it is none. It is of whole numbers where the knob is."""
     low, high, log = value["low"], value["high"], value.get("log", False)
     numbers = all(type(end) in (int, float) and -LARGEST <= end <= LARGEST for end in (low, high))
     extra = set(value) - {"low", "high", "log"}
     if extra or not numbers or low >= high or not isinstance(log, bool) or (log and low <= 0):
         allowed = "a range is two finite numbers, low < high, and `log: true` needs low > 0"
         raise SpecError(f"{where} = {dict(value)!r}: {allowed}")
-    kinds = {hint, *typing.get_args(hint)}
-    return Range(low, high, log, integer=int in kinds and float not in kinds)
-
-
-def _validate(space: Space) -> None:
-    """Builds the method once for every single choice and end of a range."""
-    first = space.first()
-    space.build(first)
-    for name, values in space.choices.items():
-        for value in values[1:]:
-            space.build({**first, name: value})
-    for name, ends in space.ranges.items():
-        space.build({**first, name: ends.high})
-
-
-def build(cls: type[Any], configuration: Mapping[str, Any], where: str) -> Any:
-    """An object of a component dataclass from plain values; nested components by their `name`.
-
-    The one place where records of knobs are made from what people write. SpecError in one line for a knob
-    that does not exist, at any depth, or a value that is not allowed; `where` begins it.
-    """
-    _refuse_unknown(cls, configuration, where)
-    hints = typing.get_type_hints(cls)
-    values = {key: _nested(hints[key], value, f"{where}.{key}") for key, value in configuration.items()}
-    try:
-        built = TypeAdapter(cls).validate_python(values, strict=False)
-    except ValidationError as error:
-        raise SpecError(f"{where}.{explain(error, cls)}") from error
-    for key in configuration:
-        for number in _numbers(getattr(built, key)):
-            if not -LARGEST <= number <= LARGEST:  # so neither NaN nor an infinity
-                raise SpecError(f"{where}.{key} = {number}: expected a finite number of at most 64 bits")
-    return built
-
-
-def _refuse_unknown(cls: type[Any], keys: Iterable[str], where: str) -> None:
-    """SpecError for a key that is no knob; pydantic takes any of a plain dataclass."""
-    fields = {field.name for field in dataclasses.fields(cls)}
-    for key in keys:
-        if key not in fields:
-            raise SpecError(f"{where}: {unknown(str(key), fields, f'key of {_file(cls)}')}")
-
-
-def _file(cls: type[Any]) -> str:
-    """The name of the file that defines a class."""
-    return cls.__module__.rpartition(".")[2]
-
-
-def _numbers(value: Any) -> Iterator[float | int]:
-    """The numbers in a knob's value."""
-    for item in value if isinstance(value, tuple | list) else (value,):
-        if isinstance(item, int | float):
-            yield item
-
-
-def _nested(hint: Any, value: Any, where: str) -> Any:
-    """The object that a plain value stands for, where the field holds a component; else the value."""
-    base = _component_type(hint)
-    if base is None:
-        return _no_truth(hint, value, where)
-    if value is None:
-        return value
-    folder = getattr(base, "FOLDER", None)
-    knobs = {"name": value} if folder is not None and isinstance(value, str) else value
-    if not isinstance(knobs, Mapping):
-        raise SpecError(f"{where} = {value!r}: expected a mapping of knobs")
-    name, rest = knobs.get("name"), {key: knob for key, knob in knobs.items() if key != "name"}
-    if folder is None:
-        if name not in (None, _file(base)):  # its own, as stored configurations have it
-            raise SpecError(f"{where}.name = {name!r}: {_file(base)} has no name to choose; leave it out")
-        return build(base, rest, where)
-    if name is None:
-        raise SpecError(f"{where}.name is missing")
-    try:
-        cls = component_class(folder, str(name))
-    except UnknownName as error:
-        raise SpecError(f"{where}: {error}") from error
-    return build(cls, rest, where)
-
-
-def _no_truth(hint: Any, value: Any, where: str) -> Any:
-    """The value; SpecError for a truth value where the field holds none: `yes` would pass as 1."""
-    given = value if isinstance(value, list) else [value]
-    if any(isinstance(item, bool) for item in given) and bool not in (hint, *typing.get_args(hint)):
-        raise SpecError(f"{where} = {value!r}: true and false have no meaning here")
-    return value
-
-
-def _component_type(hint: Any) -> type[Any] | None:
-    """The dataclass that a field holds, `X` or `X | None`; None for plain fields."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    components = [option for option in options if dataclasses.is_dataclass(option)]
-    return components[0] if components else None  # type: ignore[return-value]
+    return Range(low, high, log, integer=is_whole(hint))

@@ -14,7 +14,7 @@ from grid.inputs.datasets import Dataset, locate, open_data, read
 from grid.names import component_class
 from grid.progress import Display
 from grid.refused import Refused
-from grid.spec.space import build
+from grid.spec.build import build
 from grid.spec.spec import SpecError, parse_spec
 from grid.stores.evidence import LeftEvidence
 from grid.stores.world import World

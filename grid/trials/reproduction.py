@@ -13,7 +13,7 @@ from grid.progress import Display
 from grid.refused import Refused
 from grid.results.entry import flattened
 from grid.results.report import metric_row
-from grid.spec.space import METHOD
+from grid.spec.block import METHOD
 from grid.spec.spec import Spec, SpecError, parse_spec
 from grid.stores.world import World
 from grid.trials.single import run_single

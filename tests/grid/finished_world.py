@@ -68,7 +68,7 @@ def finish_trials(root: Path, home: Path) -> Finished:
         assert attempt is not None
         report = run_trial(task_of(plan, trial, attempt), trial.dataset, world.store)
         assert world.results.finish(trial.id, report)
-    again = plan.planner.trial(plan.trials[-1].method, plan.datasets[0], 7)
+    again = plan.planner.trial(plan.trials[-1].candidate, plan.datasets[0], 7)
     world.results.enter(spec.name, [again.entry()])
     return Finished(home, world, {**ids, "pending": again.id})
 

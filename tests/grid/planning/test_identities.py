@@ -18,6 +18,7 @@ from components.studies.seg_mil.methods.seg_mil_cbm import SegMilCbm
 from grid.inputs.datasets import Dataset
 from grid.names import component_class, names
 from grid.planning.plan import Planner
+from grid.spec.block import Candidate
 from grid.spec.spec import Resources
 
 FROZEN = Path(__file__).with_name("identities.txt")
@@ -34,7 +35,9 @@ def identities() -> list[str]:
     planner = Planner(FileHashes(Path("no-such-file")), "wrong", Resources())
     data = Dataset(load_card("toybirds"), None, None, "f" * 20)
     methods = {name: component_class(Method.FOLDER, name)() for name in names(Method.FOLDER)} | OTHERS
-    lines = [f"trial {planner.trial(method, data, 0).id} {name}" for name, method in methods.items()]
+    lines = [
+        f"trial {planner.trial(Candidate(method), data, 0).id} {name}" for name, method in methods.items()
+    ]
     kinds: dict[str, str] = {}
     for key, planned in planner.stages.items():
         kinds.setdefault(planned.stage.kind, key)

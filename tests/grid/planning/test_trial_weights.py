@@ -11,6 +11,7 @@ import pytest
 from components.data.fingerprint import FileHashes
 from grid.inputs import weights
 from grid.planning.plan import Plan, Planner
+from grid.spec.block import Candidate
 from grid.spec.spec import Resources, load_spec
 from tests.grid.conftest import unread_birds
 from tests.grid.inputs.conftest import entries, folder, grid
@@ -63,7 +64,7 @@ def test_the_same_weights_under_another_image_size_are_another_trial(folder: Pat
     put(folder, b"one")
     planner = Planner(FileHashes(folder / "hashes.json"), "wrong", Resources())
     method = FineTuning(recipe=None, backbone=SmallVit(checkpoint=NAME), masks="object")
-    small, data = (planner.trial(method, one, 0).id for one in (resized(64), resized(128)))
+    small, data = (planner.trial(Candidate(method), one, 0).id for one in (resized(64), resized(128)))
     assert small != data
 
 

@@ -12,7 +12,7 @@ from components.data.card import Card
 from components.method import Method
 from grid.inputs.datasets import GENERATORS
 from grid.names import component_class, names
-from grid.spec.space import build
+from grid.spec.build import build
 from grid.spec.spec import Spec, SpecError, parse_spec
 
 TYPO = "no_such_knob"

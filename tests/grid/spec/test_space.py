@@ -30,8 +30,10 @@ from grid.planning.plan_view import show_plan
 from grid.planning.planned import PlannedStage
 from grid.results.report import stage_row
 from grid.results.throughput import Throughput
+from grid.spec.block import parse_block
+from grid.spec.build import build
 from grid.spec.candidates import candidates
-from grid.spec.space import Range, build, parse_space
+from grid.spec.space import Range
 from grid.spec.spec import Spec, SpecError, load_spec, parse_spec
 from tests.grid.conftest import unread_birds
 
@@ -40,6 +42,10 @@ CARD = load_card("toybirds")
 
 def spec(**content: Any) -> Spec:
     return parse_spec({"name": "t", "datasets": ["toybirds"], **content}, "t.yaml")
+
+
+def methods(content: Spec) -> list[Any]:
+    return [one.method for one in candidates(content, CARD).distinct]
 
 
 def plan(tmp_path: Path, content: Spec, done: tuple[str, ...] = (), cached: tuple[str, ...] = ()) -> Plan:
@@ -63,7 +69,7 @@ def test_a_grid_is_the_product_of_its_lists(
     k_top: list[int], tau_iou: list[float], segmenters: list[str]
 ) -> None:
     block = {"method": "seg_mil_cbm", "k_top": k_top, "tau_iou": tau_iou, "segmenter": segmenters}
-    found = candidates(spec(methods=[block]), CARD).methods
+    found = methods(spec(methods=[block]))
     assert all(isinstance(method, SegMilCbm) for method in found)
     assert [(m.k_top, m.tau_iou, configuration(m)["segmenter"]["name"]) for m in found] == list(
         dict.fromkeys(itertools.product(k_top, tau_iou, segmenters))
@@ -108,9 +114,23 @@ def test_any_unknown_key_is_a_spec_error(key: str, value: Any) -> None:
     assert len(str(error.value).splitlines()) == 1 or "\n" in key
 
 
-def test_a_repeated_value_is_one_configuration() -> None:
-    block = {"method": "seg_mil_cbm", "lambda_concept": [1, 1.0, 0.3, 0.1 + 0.2]}
-    assert len(candidates(spec(methods=[block]), CARD).methods) == 2
+@pytest.mark.parametrize(
+    ("knob", "values", "said"),
+    [
+        ("lambda_concept", [1, 0.3, 1.0], "lambda_concept: 1.0 and 1 are"),
+        ("lambda_concept", [0.3, 0.1 + 0.2], "lambda_concept: 0.30000000000000004 and 0.3 are"),
+        ("segmenter", ["slic", {"name": "slic", "n_segments": 25}], "segmenter: .* are"),
+        ("recipe", {"epochs": [3, 4, 3]}, "methods.0.recipe.epochs: 3 and 3 are"),
+    ],
+)
+def test_a_choice_that_is_given_twice_is_said(knob: str, values: Any, said: str) -> None:
+    with pytest.raises(SpecError, match=said + " the same value, given twice"):
+        methods(spec(methods=[{"method": "seg_mil_cbm", knob: values}]))
+
+
+def test_the_same_configuration_in_two_blocks_is_one() -> None:
+    block = {"method": "seg_mil_cbm", "lambda_concept": [0.1, 0.3]}
+    assert len(methods(spec(methods=[block, {**block, "lambda_concept": [0.3, 0.5]}]))) == 3
 
 
 def test_random_search_is_the_same_every_time_and_within_bounds() -> None:
@@ -120,7 +140,7 @@ def test_random_search_is_the_same_every_time_and_within_bounds() -> None:
         "lambda_concept": {"low": 0.01, "high": 1.0, "log": True},
     }
     content = spec(methods=[block], search={"kind": "random", "trials": 40}, seeds=[0, 1])
-    first, second = candidates(content, CARD).methods, candidates(content, CARD).methods
+    first, second = methods(content), methods(content)
     assert first == second
     assert len(first) == len(set(first)) == 20
     assert {m.k_top for m in first} <= set(range(3, 16))
@@ -131,9 +151,7 @@ def test_random_search_is_the_same_every_time_and_within_bounds() -> None:
 def test_another_seed_of_the_search_is_another_sample() -> None:
     block = {"method": "seg_mil_cbm", "lambda_concept": {"low": 0.01, "high": 1.0}}
     search = {"kind": "random", "trials": 5}
-    samples = [
-        candidates(spec(methods=[block], search={**search, "seed": seed}), CARD).methods for seed in (0, 1, 1)
-    ]
+    samples = [methods(spec(methods=[block], search={**search, "seed": seed})) for seed in (0, 1, 1)]
     assert not set(samples[0]) & set(samples[1])
     assert samples[1] == samples[2]
 
@@ -155,7 +173,7 @@ def test_a_budget_is_of_whole_configurations_on_all_data_sets() -> None:
     block = {"method": "seg_mil_cbm", "lambda_concept": {"low": 0.01, "high": 1.0}}
     search = {"kind": "random", "trials": 12}
     content = spec(methods=[block], search=search, seeds=[0, 1], datasets=["toybirds", "waterpets"])
-    assert len(candidates(content, CARD).methods) == 12 // (2 * 2)
+    assert len(methods(content)) == 12 // (2 * 2)
 
 
 def test_a_range_that_changes_a_stage_is_refused() -> None:
@@ -163,7 +181,7 @@ def test_a_range_that_changes_a_stage_is_refused() -> None:
     nested = {"method": "seg_mil_cbm", "segmenter": ["slic"], "k_top": {"low": 3, "high": 9}}
     candidates(spec(methods=[block, nested], search={"kind": "optuna", "trials": 4}), CARD)
     with pytest.raises(SpecError, match="unknown key"):
-        parse_space({"method": "standard", "epochs": {"low": 1, "high": 2}}, 0)
+        parse_block({"method": "standard", "epochs": {"low": 1, "high": 2}}, 0)
 
 
 def called(stage: Stage) -> str:
@@ -379,10 +397,10 @@ def test_every_shipped_experiment_says_what_it_asks_and_can_be_planned(path: Pat
     content = load_spec(path)
     assert content.name == path.stem
     assert all([content.question, content.baseline, content.cost, content.expected, content.source])
-    found = candidates(content, load_card(content.datasets[0].name)).methods
+    found = candidates(content, load_card(content.datasets[0].name)).distinct
     assert found
-    for method in found:
-        knobs = configuration(method)
+    for one in found:
+        knobs = configuration(one.method)
         record = stage_row({"key": "k", "kind": "column", "params": knobs}, now="")
         assert json.loads(record["manifest"])["params"] == json.loads(json.dumps(knobs)), (
             "no knob is a secret"

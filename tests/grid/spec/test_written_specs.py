@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from grid.spec.space import Range, parse_space
+from grid.spec.block import parse_block
+from grid.spec.space import Range
 from grid.spec.spec import SpecError, load_spec, parse_spec
 
 GOOD = "name: t\ndatasets: [toybirds]\nmethods:\n  - method: standard\n"
@@ -93,19 +94,21 @@ def test_the_largest_seeds_there_are(load: Callable[..., Any]) -> None:
 def space(text: str, tmp_path: Path) -> Any:
     path = tmp_path / "s.yaml"
     path.write_text(f"name: t\ndatasets: [toybirds]\nmethods: [{text}]\n")
-    return parse_space(load_spec(path).methods[0], 0)
+    return parse_block(load_spec(path).methods[0], 0)
 
 
 def test_numbers_as_people_write_them(tmp_path: Path) -> None:
     found = space("{method: seg_mil_cbm, lambda_concept: {low: 1e-3, high: 1e0, log: true}}", tmp_path)
-    assert found.ranges == {"lambda_concept": Range(0.001, 1.0, log=True, integer=False)}
-    found = space("{method: seg_mil_cbm, lambda_concept: [1e-3, 0.001, '1e-3']}", tmp_path)
-    assert {found.build(one).lambda_concept for one in found.grid()} == {0.001}
+    assert [axis.node for axis in found.axes] == [Range(0.001, 1.0, log=True, integer=False)]
+    for written in ("1e-3", "0.001", "'1e-3'"):
+        found = space(f"{{method: seg_mil_cbm, lambda_concept: [{written}]}}", tmp_path)
+        assert [one.method.lambda_concept for one in found.grid()] == [0.001]
 
 
 def test_a_range_of_a_number_that_may_be_null_is_of_whole_numbers(tmp_path: Path) -> None:
     """It drew 3.7 masks."""
-    assert space("{method: eac, max_masks: {low: 3, high: 9}}", tmp_path).ranges["max_masks"].integer
+    (axis,) = space("{method: eac, max_masks: {low: 3, high: 9}}", tmp_path).axes
+    assert axis.node.integer
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,9 @@ def test_a_range_of_a_number_that_may_be_null_is_of_whole_numbers(tmp_path: Path
         ("outside: no", "methods.0.outside = False"),
         ("lambda_concept: .inf", "methods.0.lambda_concept = inf: expected a finite number"),
         ("lambda_concept: 1e999", "methods.0.lambda_concept = inf: expected a finite number"),
-        ("lambda_concept: 'inf'", "methods.0.lambda_concept = inf: expected a finite number"),
+        ("lambda_concept: 'inf'", "methods.0.lambda_concept = 'inf': expected a number"),
+        ("lambda_concept: '0.5'", "methods.0.lambda_concept = '0.5': expected a number"),
+        ("recipe: {epochs: '3'}", "methods.0.recipe.epochs = '3': expected a number"),
         ("lambda_concept: .nan", "methods.0.lambda_concept = nan"),
         ("recipe: {learning_rate: .inf}", "methods.0.recipe.learning_rate = inf"),
         ("k_top: 9223372036854775808", "methods.0.k_top = 9223372036854775808: .* 64 bits"),
@@ -140,11 +145,12 @@ def test_numbers_in_lists(tmp_path: Path) -> None:
 
 
 def test_truth_values_where_they_belong(tmp_path: Path) -> None:
-    for text, value in (("true", True), ("no", False), ("'no'", False)):
+    for text, value in (("true", True), ("no", False)):
         found = space(f"{{method: salf_cbm, unit_maps: {text}}}", tmp_path)
-        assert found.build(found.first()).unit_maps is value
-    with pytest.raises(SpecError, match=r"methods\.0\.unit_maps = 'maybe'"):
-        space("{method: salf_cbm, unit_maps: maybe}", tmp_path)
+        assert [one.method.unit_maps for one in found.grid()] == [value]
+    for text in ("maybe", "'no'", "1"):
+        with pytest.raises(SpecError, match=r"methods\.0\.unit_maps = .*: expected true or false"):
+            space(f"{{method: salf_cbm, unit_maps: {text}}}", tmp_path)
 
 
 def test_a_spec_in_memory_is_held_to_the_same() -> None:

@@ -15,7 +15,7 @@ from components.data.generators.corrupted import Corrupted
 from components.data.generators.toybirds import Toybirds
 from components.data.readers.corrupted_csv import CorruptedCsv
 from grid.names import component_class
-from grid.spec.space import build
+from grid.spec.build import build
 
 SOURCE = Toybirds(n_train=8, n_val=4, n_test=6)
 SMALL = Corrupted(source=SOURCE, corruptions=("brightness", "gaussian_noise"), severities=(1, 4))

@@ -1,0 +1,153 @@
+"""Components from what people write: records of knobs, checked at every depth."""
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from components.data.written import unknown
+from grid.names import UnknownName, component_class
+from grid.spec.spec import LARGEST, SpecError, explain
+
+NAME = "name"
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}  # making one takes longer than what it is for
+EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
+
+
+def build(cls: type[Any], configuration: Mapping[str, Any], where: str) -> Any:
+    """An object of a component dataclass from plain values; nested components by their `name`.
+
+    The one place where records of knobs are made from what people write. SpecError in one line for a knob
+    that does not exist, at any depth, or a value that is not allowed; `where` begins it.
+    """
+    refuse_unknown(cls, configuration, where)
+    hints = hints_of(cls)
+    values = {key: _nested(hints[key], value, f"{where}.{key}") for key, value in configuration.items()}
+    try:
+        built = _adapter(cls).validate_python(values, strict=False)
+    except ValidationError as error:
+        raise SpecError(f"{where}.{explain(error, cls)}") from error
+    for key in configuration:
+        for number in _numbers(getattr(built, key)):
+            if not -LARGEST <= number <= LARGEST:  # so neither NaN nor an infinity
+                raise SpecError(f"{where}.{key} = {number}: expected a finite number of at most 64 bits")
+    return built
+
+
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
+
+
+def hints_of(cls: type[Any]) -> Mapping[str, Any]:
+    """The type of each knob of a component dataclass."""
+    return typing.get_type_hints(cls)
+
+
+def refuse_unknown(cls: type[Any], keys: Iterable[str], where: str) -> None:
+    """SpecError for a key that is no knob; pydantic takes any of a plain dataclass."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for key in keys:
+        if key not in fields:
+            raise SpecError(f"{where}: {unknown(str(key), fields, f'key of {file_of(cls)}')}")
+
+
+def file_of(cls: type[Any]) -> str:
+    """The name of the file that defines a class."""
+    return cls.__module__.rpartition(".")[2]
+
+
+def _numbers(value: Any) -> Iterator[float | int]:
+    """The numbers in a knob's value."""
+    for item in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(item, int | float):
+            yield item
+
+
+def _nested(hint: Any, value: Any, where: str) -> Any:
+    """The object that a plain value stands for, where the field holds a component; else the value."""
+    base = component_type(hint)
+    if base is None:
+        return _of_its_kind(hint, value, where)
+    if value is None:
+        return value
+    knobs = as_record(base, value, where)
+    cls = class_of(base, knobs, where)
+    return build(cls, {key: knob for key, knob in knobs.items() if key != NAME}, where)
+
+
+def as_record(base: type[Any], value: Any, where: str) -> Mapping[str, Any]:
+    """The mapping of knobs that a component is written as; a named one may be its name alone."""
+    if hasattr(base, "FOLDER") and isinstance(value, str):
+        return {NAME: value}
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{where} = {value!r}: expected a mapping of knobs")
+    return value
+
+
+def class_of(base: type[Any], knobs: Mapping[str, Any], where: str) -> type[Any]:
+    """The class that a record of knobs is of: the base, or of its kind the one that is named."""
+    name, folder = knobs.get(NAME), getattr(base, "FOLDER", None)
+    if folder is None:
+        if name not in (None, file_of(base)):  # its own, as stored configurations have it
+            raise SpecError(f"{where}.name = {name!r}: {file_of(base)} has no name to choose; leave it out")
+        return base
+    if name is None:
+        raise SpecError(f"{where}.name is missing")
+    try:
+        return component_class(folder, str(name))
+    except UnknownName as error:
+        raise SpecError(f"{where}: {error}") from error
+
+
+def _of_its_kind(hint: Any, value: Any, where: str) -> Any:
+    """The value, in which a number that YAML calls a text (`1e-3`) is one; SpecError for a truth value, a
+    number or a text where the field holds another of these: `yes` would pass as 1, 1 as true, "5" as 5."""
+    kinds, words = _kinds(hint)
+    if not kinds:
+        return value
+    if isinstance(value, list):
+        return [_of_its_kind(hint, item, where) for item in value]
+    number, text = kinds & {int, float}, isinstance(value, str) and str not in kinds and value not in words
+    if number and text and EXPONENT.fullmatch(value):
+        return float(value)
+    allowed = [*words, *(["true or false"] if bool in kinds else []), *(["a number"] if number else [])]
+    if isinstance(value, bool) and bool not in kinds:
+        raise SpecError(f"{where} = {value!r}: true and false have no meaning here")
+    if text or (isinstance(value, int | float) and not isinstance(value, bool) and not number):
+        raise SpecError(f"{where} = {value!r}: expected {' or '.join(allowed)}")
+    return value
+
+
+def _kinds(hint: Any) -> tuple[set[type[Any]], list[str]]:
+    """Which of bool, int, float and str a plain field holds, in a list too, and its words."""
+    if hint in (bool, int, float, str):
+        return {hint}, []
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return {type(one) for one in arguments} - {str, type(None)}, [o for o in arguments if type(o) is str]
+    found = [_kinds(argument) for argument in arguments if argument is not ...]
+    return {kind for kinds, _ in found for kind in kinds}, [word for _, words in found for word in words]
+
+
+def component_type(hint: Any) -> type[Any] | None:
+    """The dataclass that a field holds, `X` or `X | None`; None for plain fields."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    components = [option for option in options if dataclasses.is_dataclass(option)]
+    return components[0] if components else None  # type: ignore[return-value]
+
+
+def is_list(hint: Any) -> bool:
+    """Whether a knob's value is itself a list."""
+    return typing.get_origin(hint) in (tuple, list)
+
+
+def is_whole(hint: Any) -> bool:
+    """Whether a knob's numbers are whole, also where it may be null."""
+    kinds, _ = _kinds(hint)
+    return int in kinds and float not in kinds
