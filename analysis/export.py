@@ -26,7 +26,7 @@ TABLES = {
         "one trial that the experiment's present spec asks for",
         """SELECT t.id AS trial, t.dataset, t.data_fingerprint, t.method, t.method_version, t.config_id,
           t.config, t.seed, t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.started_at,
-          t.finished_at, t.git_commit, t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri
+          t.finished_at, t.git_commit, t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri, e.variant
         FROM experiment_trial e JOIN trial t ON t.id = e.trial_id
         WHERE e.experiment = :experiment ORDER BY t.dataset, t.method, t.config_id, t.seed, t.id""",
         {
@@ -52,6 +52,7 @@ TABLES = {
             "host": ("name", "of the machine"),
             "device": ("name", "of the processor or GPU"),
             "artifacts_uri": ("URI", "of its pictures, predictions and weights"),
+            "variant": ("name", "as which of its block's variants the spec asks for it"),
         },
     ),
     "knobs": Table(

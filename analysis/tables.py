@@ -12,6 +12,14 @@ from grid.results.entry import flattened
 from grid.results.store import ResultsStore
 
 LAST_PLAN = "SELECT plan FROM launch WHERE experiment = :experiment ORDER BY id DESC LIMIT 1"
+DRAWN = """
+SELECT DISTINCT t.config_id, p.name, p.value FROM trial t JOIN trial_param p ON p.trial_id = t.id
+WHERE t.config_id IN :ids AND SUBSTR(p.name, 1, 10) = 'generator.'
+"""
+VARIANTS = """
+SELECT t.config_id, MIN(e.variant) AS variant FROM asked_trial e JOIN trial t ON t.id = e.trial_id
+WHERE e.experiment = :experiment GROUP BY t.config_id
+"""
 Where = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
 
 
@@ -41,7 +49,7 @@ def leaderboard(
     }
     table = rows_of(store, "leaderboard", wanted, every_form)
     table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
-    return table.assign(knobs=varying_knobs(table))
+    return named(store, table, experiment)
 
 
 def scores(
@@ -75,7 +83,21 @@ def scores(
         near = get_close_matches(absent[0], sorted(there), n=4, cutoff=0.3)
         where = ", ".join(filter(None, [dataset, method, split, selection, group]))
         raise LookupError(f"{experiment} has no {absent[0]} ({where}); closest: {near}")
-    return table.assign(knobs=varying_knobs(table))
+    return named(store, table, experiment)
+
+
+def named(store: ResultsStore, table: pd.DataFrame, experiment: str | None = None) -> pd.DataFrame:
+    """The table with the columns `knobs`, in which its configurations of a method, or the drawings of their
+    data, differ, and `variant`, as the experiment calls it."""
+    ids = list(table["config_id"].unique())
+    drawn = {
+        str(config_id): dict(zip(rows["name"], rows["value"], strict=True))
+        for config_id, rows in read(store, DRAWN, ids=ids).groupby("config_id")
+    }
+    if experiment is not None:
+        names = read(store, VARIANTS, experiment=experiment).set_index("config_id")["variant"]
+        table = table.assign(variant=table["config_id"].map(names))
+    return table.assign(knobs=varying_knobs(table, drawn))
 
 
 def seeds(row: Any) -> str:
@@ -168,12 +190,17 @@ def _configurations(store: ResultsStore, experiment: str, every_form: bool) -> l
     return list(read(store, query, experiment=experiment)["config_id"])
 
 
-def varying_knobs(table: pd.DataFrame) -> list[str]:
-    """`k_top=5 segmenter.name=slic` for each row: the knobs in which its method's rows differ.
+def varying_knobs(table: pd.DataFrame, drawn: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
+    """`k_top=5 segmenter.name=slic` for each row: the knobs in which its method's rows differ, with those of
+    what drew their data, by configuration id.
 
     A knob that only some rows have, as those of nested components, is shown if these differ.
     """
-    knobs = [flat_config(config) for config in table["config"]]
+    ids = table["config_id"] if drawn else table["config"]
+    knobs = [
+        {**flat_config(config), **(drawn or {}).get(config_id, {})}
+        for config, config_id in zip(table["config"], ids, strict=True)
+    ]
     values: dict[tuple[str, str], set[str]] = {}
     for method, own in zip(table["method"], knobs, strict=True):
         for name, value in own.items():

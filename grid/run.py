@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from grid.inputs.datasets import locate, make, read
+from grid.inputs.datasets import make, read, sources
 from grid.inputs.references import references
 from grid.interruption import terminated_as_interrupted
 from grid.planning.plan import Plan
@@ -70,20 +70,20 @@ def run(request: Request) -> int:
 
 def _resolved_plan(spec: Spec, world: World, display: Display) -> Plan:
     """The plan with nothing missing: what generators can draw is drawn, once all else is there."""
-    sources = [locate(entry) for entry in spec.datasets]
-    datasets = [read(source, world.hashes, display) for source in sources]
+    found = sources(spec)
+    datasets = [read(source, world.hashes, display) for source in found]
     plan = plan_of(spec, datasets, world)
-    undrawn = {d.missing: s for d, s in zip(datasets, sources, strict=True) if s.generator and d.missing}
+    undrawn = {d.missing: s for d, s in zip(datasets, found, strict=True) if s.generator and d.missing}
     missing = [name for name in plan.unresolved if name not in undrawn]
     if missing:
         raise Refused("missing:\n  " + "\n  ".join(missing))
     if not plan.unresolved:
         return plan
     for source in undrawn.values():
-        task = display.task(f"drawing {source.card.name}", 1, "images")
+        task = display.task(f"drawing {source.label}", 1, "images")
         make(source, task.count, os.cpu_count() or 1)
         task.finish(f"{source.root} in {task.seconds:.1f} s")
-    return plan_of(spec, [read(source, world.hashes, display) for source in sources], world)
+    return plan_of(spec, [read(source, world.hashes, display) for source in found], world)
 
 
 def recomputed(plan: Plan, world: World, recompute: bool, display: Display) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from grid.inputs.datasets import GENERATORS, READERS
+from grid.inputs.datasets import READERS
+from grid.spec.drawings import GENERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ("datasets/", "experiments/")

@@ -56,6 +56,7 @@ def leaderboard(
         {
             "dataset": table["dataset"],
             "method": table["method"],
+            **({"variant": table["variant"].fillna("")} if table["variant"].notna().any() else {}),
             "configuration": table["knobs"],
             **{
                 name.removesuffix("_accuracy").replace("_", " "): with_interval(

@@ -61,12 +61,12 @@ def plan_command(
 
 
 def _plan(spec: "Spec", world: "World") -> "Plan":
-    from grid.inputs.datasets import locate, read
+    from grid.inputs.datasets import read, sources
     from grid.planning.planning import plan_of
     from grid.progress import Display
 
     with Display(stderr=True) as display:
-        datasets = [read(locate(entry), world.hashes, display) for entry in spec.datasets]
+        datasets = [read(source, world.hashes, display) for source in sources(spec)]
     return plan_of(spec, datasets, world)
 
 

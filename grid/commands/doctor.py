@@ -22,6 +22,7 @@ from grid.planning.plan import Plan, make_plan
 from grid.progress import Display
 from grid.results.store import ResultsStore, ResultsUnreachable
 from grid.results.throughput import Throughput
+from grid.spec.drawings import drawings
 from grid.spec.spec import DatasetEntry, Spec, SpecError
 from grid.stores.artifacts import ArtifactStore
 from grid.stores.home import (
@@ -83,13 +84,15 @@ def findings(spec: Spec, places: Places) -> Iterator[Finding]:
     """All checks of a spec. No model is loaded and nothing is run. SpecError if the spec itself is wrong."""
     hashes = FileHashes(home() / "file_hashes.json")
     with Display(stderr=True) as display:
-        datasets = [_dataset(entry, hashes, display) for entry in spec.datasets]
+        entries = drawings(spec)
+        datasets = [_dataset(entry, hashes, display) for entry in entries]
     plan = make_plan(spec, datasets, hashes, lambda key: False, lambda ids: {}, Throughput(), ())
     yield _python()
     yield _versions()
     everywhere = EVERYWHERE if places.joins else ""
-    for position, (entry, dataset) in enumerate(zip(spec.datasets, datasets, strict=True)):
-        yield _data(dataset, entry.root, position, everywhere)
+    names = [entry.name for entry in spec.datasets]
+    for entry, dataset in zip(entries, datasets, strict=True):
+        yield _data(dataset, entry.root, names.index(entry.name), everywhere)
     yield from _named(plan, "weights", "all found, none corrupted", everywhere)
     yield from _named(plan, "vocabulary", "all found")
     yield from _machines(plan, places)

@@ -24,6 +24,8 @@ def print_trial(trial: Mapping[str, Any], every: bool) -> None:
     for name in (*FACTS, *PLACES):
         if trial[name] is not None:
             typer.echo(f"{name}: {_short(trial[name]) if name == 'seconds' else trial[name]}")
+    for experiment, variant in trial["variants"].items():
+        typer.echo(f"variant in {experiment}: {variant}")
     typer.echo("configuration: " + ", ".join(f"{p['name']}={p['value']}" for p in trial["params"]))
     numbers = [metric for metric in trial["metrics"] if metric["step"] is None]
     if every:

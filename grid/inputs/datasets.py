@@ -1,9 +1,9 @@
 """Data sets of a spec, resolved: card, root on disk, index of images, fingerprint."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ from components.data.fingerprint import FileHashes, fingerprint, remember, remem
 from components.data.images import DataError, ImageIndex
 from components.data.mask_checks import MaskChecks, check_masks
 from components.data.written import unknown
-from components.identity import digest
-from grid.names import UnknownName, component_class, names
+from components.identity import configuration, digest
+from grid.names import component_class, names
 from grid.progress import Display
-from grid.spec.build import build
-from grid.spec.spec import DatasetEntry, SpecError
+from grid.results.entry import shown_values
+from grid.spec.drawings import drawings, generator_of
+from grid.spec.spec import DatasetEntry, Spec, SpecError
 from grid.stores.home import HomeError, data_folder, home, place
 
 READERS = "components.data.readers"
-GENERATORS = "components.data.generators"
 PATIENCE = 2.0  # seconds that a fingerprint may take without a word
 
 
@@ -29,7 +29,9 @@ PATIENCE = 2.0  # seconds that a fingerprint may take without a word
 class Dataset:
     """A data set of one launch. `index` and `fingerprint` are None where it is not there (yet); then
     `missing` says what is missing. left_out: files that its layout does not read and masks that cannot be
-    used, in words with counts."""
+    used, in words with counts. drawing: the knobs of the `generator` that drew it, if one did, and its
+    `images_per_split`, if not all of it is taken. own: where the spec has it drawn in several ways, the knobs
+    in which this one differs."""
 
     card: Card
     root: Path | None
@@ -37,6 +39,8 @@ class Dataset:
     fingerprint: str | None
     missing: str = ""
     left_out: tuple[str, ...] = ()
+    drawing: Mapping[str, Any] = field(default_factory=dict)
+    own: str = ""
 
     @property
     def note(self) -> str:
@@ -49,15 +53,56 @@ class Dataset:
         """The card's name."""
         return self.card.name
 
+    @property
+    def label(self) -> str:
+        """The name, and what tells it apart from other drawings in the spec."""
+        return f"{self.name} ({self.own})" if self.own else self.name
+
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is to be found, before anything was read. `generator`: what can make it."""
+    """Where a data set is to be found, before anything was read. `generator`: what can make it; `own`: see
+    Dataset."""
 
     entry: DatasetEntry
     card: Card
     root: Path | None
     generator: Any | None
+    own: str = ""
+
+    @property
+    def label(self) -> str:
+        """As a data set's."""
+        return f"{self.card.name} ({self.own})" if self.own else self.card.name
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """See Dataset; without knobs where something else may have made what lies at the root."""
+        made = self.generator is not None and self.root == _drawn_root(self.card, self.generator)
+        limit = self.entry.images_per_split
+        return ({"generator": configuration(self.generator)} if made else {}) | (
+            {} if limit is None else {"images_per_split": limit}
+        )
+
+
+def sources(spec: Spec) -> list[Source]:
+    """Where each data set of a spec is to be found; those of one card are told apart by what differs between
+    their generators. SpecError as `drawings` and `locate`."""
+    found = [locate(entry) for entry in drawings(spec)]
+    return [replace(source, own=_own(source, found)) for source in found]
+
+
+def _own(source: Source, among: Sequence[Source]) -> str:
+    """The generator's knobs in which others of the card differ."""
+    same = [one.drawing for one in among if one.card.name == source.card.name]
+    knobs = [shown_values(one) for one in same]
+    own = shown_values(source.drawing)
+    varied = [
+        f"{name.removeprefix('generator.')}={value}"
+        for name, value in own.items()
+        if any(value != k.get(name) for k in knobs)
+    ]
+    return ", ".join(varied)
 
 
 def locate(entry: DatasetEntry) -> Source:
@@ -89,8 +134,13 @@ def locate(entry: DatasetEntry) -> Source:
     return Source(entry, card, given or _usual_root(entry, card, generator), generator)
 
 
+def _drawn_root(card: Card, generator: Any) -> Path:
+    """Where a data set lies that was drawn: in the home, named by what drew it."""
+    return home() / "data" / f"{card.name}-{digest([type(generator).VERSION, configuration(generator)])}"
+
+
 def _usual_root(entry: DatasetEntry, card: Card, generator: Any | None) -> Path | None:
-    drawn = None if generator is None else home() / "data" / f"{card.name}-{_identity(generator)}"
+    drawn = None if generator is None else _drawn_root(card, generator)
     if entry.generator:
         return drawn
     shared = data_folder()
@@ -110,24 +160,10 @@ def _path(root: str, card: Card) -> Path:
 
 
 def _generator(card: Card, entry: DatasetEntry) -> Any | None:
-    if card.generator is None:
-        if entry.generator:
-            raise SpecError(f"data set {card.name} has no generator to set knobs of")
+    if card.generator is None and not entry.generator:
         return None
-    knobs = {**card.generator, **entry.generator}
-    where = f"data set {card.name}, generator"
-    name = str(knobs.pop("name", ""))
-    try:
-        cls = component_class(GENERATORS, name)
-    except UnknownName as error:
-        raise SpecError(f"{where}: {error}") from error
-    return build(cls, knobs, where)
-
-
-def _identity(generator: Any) -> str:
-    from components.identity import configuration
-
-    return digest([type(generator).VERSION, configuration(generator)])
+    assert isinstance(entry.generator, dict), "one of its drawings"
+    return generator_of(card, entry.generator, f"data set {card.name}, generator")
 
 
 def make(source: Source, progress: Callable[[int, int], None], workers: int) -> None:
@@ -145,14 +181,14 @@ def read(source: Source, hashes: FileHashes, display: Display) -> Dataset:
     """
     card, root = source.card, source.root
     if root is None or not root.is_dir():
-        return Dataset(card, root, None, None, _missing(source))
+        return Dataset(card, root, None, None, _missing(source), drawing=source.drawing, own=source.own)
     try:
         index = component_class(READERS, card.layout)().read(root, card)
     except DataError as error:
         raise SpecError(f"data set {card.name}: {error}") from error
     if source.entry.images_per_split is not None:
         index = index.limited(source.entry.images_per_split)
-    task = display.task(f"fingerprinting {card.name}", len(index), "images", PATIENCE)
+    task = display.task(f"fingerprinting {source.label}", len(index), "images", PATIENCE)
     try:
         found = fingerprint(index, hashes, task.update)
     except DataError as error:
@@ -162,7 +198,8 @@ def read(source: Source, hashes: FileHashes, display: Display) -> Dataset:
     if any(check.read_otherwise for check in checks):
         found = digest([found, "masks", 2])
     notes = [note for check in checks if (note := check.note())]
-    return Dataset(card, root, index, found, left_out=(*index.left_out, *notes))
+    left_out = (*index.left_out, *notes)
+    return Dataset(card, root, index, found, left_out=left_out, drawing=source.drawing, own=source.own)
 
 
 def _mask_checks(
@@ -189,7 +226,7 @@ def _mask_checks(
 
 def _missing(source: Source) -> str:
     if source.generator is not None:
-        return f"data set {source.card.name} (drawn when the grid runs)"
+        return f"data set {source.label} (drawn when the grid runs)"
     looked = source.root or f"CONCEPTGRID_DATA/{source.card.name}"
     return f"data set {source.card.name}: no folder {looked}; set CONCEPTGRID_DATA or `root:`"
 

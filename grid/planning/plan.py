@@ -137,9 +137,9 @@ class Plan:
             "estimated_seconds": {"stages": stages.seconds, "trials": trials.seconds},
             "not_measured": [*stages.not_measured, *trials.not_measured],
             "unresolved": list(self.unresolved),
-            "notes": {dataset.name: dataset.note for dataset in self.datasets},
+            "notes": {dataset.label: dataset.note for dataset in self.datasets},
             "group_sizes": {
-                dataset.name: {} if dataset.index is None else dataset.index.group_sizes()
+                dataset.label: {} if dataset.index is None else dataset.index.group_sizes()
                 for dataset in self.datasets
             },
             "defaults": {name: shown_values(trial.defaults()) for name, trial in by_method.items()},
@@ -150,7 +150,7 @@ class Plan:
         return {
             "key": stage.key,
             "kind": stage.stage.kind,
-            "dataset": stage.dataset.name if stage.dataset else None,
+            "dataset": stage.dataset.label if stage.dataset else None,
             "images": stage.images,
             "cached": stage.key in self.cached,
             "broken": self.broken.get(stage.key),
@@ -194,7 +194,7 @@ class Planner:
             "method": component_name(method),
             "version": type(method).VERSION,
             "config": config,
-            "data": dataset.fingerprint or f"{UNRESOLVED} {dataset.name}",
+            "data": dataset.fingerprint or f"{UNRESOLVED} {dataset.label}",
             "stages": keys,
             "seed": seed,
         }
@@ -219,7 +219,7 @@ class Planner:
         missing: list[str] = [name for value in inputs.values() for name in value.unresolved]
         data = None
         if stage.READS_IMAGES:
-            data = dataset.fingerprint or f"{UNRESOLVED} {dataset.name}"
+            data = dataset.fingerprint or f"{UNRESOLVED} {dataset.label}"
             missing += [] if dataset.fingerprint else [dataset.missing]
         identity = {
             "kind": stage.kind,

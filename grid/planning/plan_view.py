@@ -35,7 +35,7 @@ def show_plan(plan: Plan, console: Console) -> None:
         console.print(f"BROKEN, counted as to be computed: {problem}", markup=False)
     for dataset in plan.datasets:
         for text in dataset.left_out:
-            console.print(f"left out of {dataset.name}: {text}", markup=False)
+            console.print(f"left out of {dataset.label}: {text}", markup=False)
     if not facts["to_run"]:
         return
     console.print(_table(plan))
@@ -46,7 +46,7 @@ def show_plan(plan: Plan, console: Console) -> None:
         console.print(_seconds(facts), markup=False)
     for dataset in plan.datasets:
         if dataset.card.note:
-            console.print(f"note on {dataset.name}: {' '.join(dataset.card.note.split())}", markup=False)
+            console.print(f"note on {dataset.label}: {' '.join(dataset.card.note.split())}", markup=False)
     for missing in plan.unresolved:
         console.print(f"unresolved: {missing}", markup=False)
 
@@ -69,7 +69,7 @@ def _table(plan: Plan) -> Table:
     table = Table("stage", "data set", "distinct", "cached", "images each", box=None, pad_edge=False)
     rows: dict[tuple[str, str], list[PlannedStage]] = {}
     for stage in plan.stages.values():
-        rows.setdefault((stage.stage.kind, stage.dataset.name if stage.dataset else "-"), []).append(stage)
+        rows.setdefault((stage.stage.kind, stage.dataset.label if stage.dataset else "-"), []).append(stage)
     for (kind, dataset), same in rows.items():
         cached = sum(stage.key in plan.cached for stage in same)
         images = max(stage.images for stage in same)

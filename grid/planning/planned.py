@@ -102,6 +102,9 @@ class PlannedTrial:
             seed=self.seed,
             config=self.config,
             stages=self.stages,
+            drawing=self.dataset.drawing,
+            variant=self.candidate.variant,
+            coupled=self.candidate.coupled,
         )
 
     def work(self, device: str) -> Work:

@@ -1,6 +1,6 @@
 """What the plan enters into the store for a trial, and the rows that it becomes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -8,12 +8,14 @@ from typing import Any
 from components.identity import canonical, canonical_json, digest
 
 KnobPath = tuple[str, ...]
+GENERATOR = "generator"  # before the names of what drew the data
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEntry:
     """A trial before it runs: `config` is the full nested configuration, `stages` the artifact
-    keys it reads by the method's own names."""
+    keys it reads by the method's own names. drawing: see Dataset. variant: of its block in the experiment's
+    spec, whose variants set the knobs `coupled`, by their dotted names."""
 
     id: str
     method: str
@@ -23,6 +25,9 @@ class TrialEntry:
     seed: int
     config: Mapping[str, Any]
     stages: Mapping[str, str] = field(default_factory=dict)
+    drawing: Mapping[str, Any] = field(default_factory=dict)
+    variant: str | None = None
+    coupled: tuple[str, ...] = ()
 
     @cached_property
     def knobs(self) -> dict[str, Any]:
@@ -63,14 +68,40 @@ class TrialEntry:
             for path, value in flattened(self.knobs)
         ]
 
+    def params_of_data(self) -> list[dict[str, Any]]:
+        """The rows for the knobs of the generator that drew the data: each pairs with trials on data that
+        were drawn alike but for it."""
+        drawing = canonical(self.drawing)
+        return [
+            {
+                "name": ".".join(path),
+                **_as_sql(value),
+                "rest": digest([self.method, self.dataset, _without(drawing, path), self.knobs]),
+            }
+            for path, value in flattened(drawing)
+            if path[0] == GENERATOR
+        ]
 
-def param_rows(entries: Iterable[TrialEntry]) -> Iterator[dict[str, Any]]:
-    """The rows of `trial_param`; each configuration is hashed once, not once for each seed."""
-    shared: dict[str, list[dict[str, Any]]] = {}
+    @property
+    def variant_rest(self) -> str | None:
+        """What two variants of the block share that differ in nothing else."""
+        if self.variant is None:
+            return None
+        alike = self.knobs
+        for path in self.coupled:
+            alike = _without(alike, tuple(path.split(".")))
+        return digest([self.method, *self._data, alike])
+
+
+def param_rows(entries: Iterable[TrialEntry], known: Container[str]) -> Iterator[dict[str, Any]]:
+    """The rows of `trial_param`; each configuration is hashed once, not once for each seed. Of trials that
+    are `known`, by id, those of the data alone: the store may have them from before it kept these."""
+    shared: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for entry in entries:
-        if entry.config_id not in shared:
-            shared[entry.config_id] = entry.params()
-        yield from ({"trial_id": entry.id, **row} for row in shared[entry.config_id])
+        key = (entry.config_id, entry.id in known)
+        if key not in shared:
+            shared[key] = entry.params_of_data() if key[1] else [*entry.params(), *entry.params_of_data()]
+        yield from ({"trial_id": entry.id, **row} for row in shared[key])
 
 
 def flattened(config: Mapping[str, Any], path: KnobPath = ()) -> Iterator[tuple[KnobPath, Any]]:
@@ -105,6 +136,8 @@ def _swapped(path: KnobPath) -> KnobPath:
 
 def _without(config: Mapping[str, Any], path: KnobPath) -> dict[str, Any]:
     head, *tail = path
+    if head not in config:
+        return dict(config)
     if not tail:
         return {name: value for name, value in config.items() if name != head}
     return {**config, head: _without(config[head], tuple(tail))}

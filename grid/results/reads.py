@@ -35,6 +35,7 @@ def trial(connection: Connection, id_or_prefix: str) -> dict[str, Any]:
         "stages": rows(connection, TrialStage, TrialStage.trial_id == trial_id),
         "experiments": sorted(row["experiment"] for row in [*asked_by, *earlier]),
         "experiments_earlier": [row["experiment"] for row in earlier],
+        "variants": {row["experiment"]: row["variant"] for row in [*asked_by, *earlier] if row["variant"]},
     }
 
 

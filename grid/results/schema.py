@@ -100,11 +100,14 @@ class Trial(Base):
 
 
 class ExperimentTrial(Base):
-    """Which trials an experiment's present spec asks for; experiments share trials."""
+    """Which trials an experiment's present spec asks for; experiments share trials. `variant`: as which of
+    its block's variants, by name; two trials of one `variant_rest` and one seed differ in that alone."""
 
     __tablename__ = "experiment_trial"
     experiment: Mapped[str] = mapped_column(ForeignKey("experiment.name"), primary_key=True)
     trial_id: Mapped[str] = mapped_column(ForeignKey("trial.id"), primary_key=True, index=True)
+    variant: Mapped[str | None]
+    variant_rest: Mapped[str | None]
 
 
 class EarlierTrial(Base):
@@ -114,6 +117,8 @@ class EarlierTrial(Base):
     __tablename__ = "earlier_trial"
     experiment: Mapped[str] = mapped_column(ForeignKey("experiment.name"), primary_key=True)
     trial_id: Mapped[str] = mapped_column(ForeignKey("trial.id"), primary_key=True, index=True)
+    variant: Mapped[str | None]
+    variant_rest: Mapped[str | None]
 
 
 class TrialParam(Base):

@@ -152,16 +152,25 @@ class ResultsStore:
             known = self._known_configs(connection, entries)
             new = [entry for entry in entries if entry.id not in known]
             self._insert(connection, Trial, [entry.trial_row() for entry in new])
-            self._insert(connection, TrialParam, param_rows(new))
+            self._insert(connection, TrialParam, param_rows(entries, known))
             reads = (
                 {"trial_id": entry.id, "name": name, "stage_key": key}
                 for entry in new
                 for name, key in entry.stages.items()
             )
             self._insert(connection, TrialStage, reads)
-            asked = [{"experiment": experiment, "trial_id": entry.id} for entry in entries]
+            asked = [
+                {
+                    "experiment": experiment,
+                    "trial_id": entry.id,
+                    "variant": entry.variant,
+                    "variant_rest": entry.variant_rest,
+                }
+                for entry in entries
+            ]
+            for table in (ExperimentTrial, EarlierTrial):
+                _delete(connection, table, experiment, (entry.id for entry in entries))
             self._insert(connection, ExperimentTrial, asked)
-            _delete(connection, EarlierTrial, experiment, (entry.id for entry in entries))
 
     def set_form(self, experiment: str, asked: Iterable[str]) -> None:
         """The present form of an experiment asks for these of the trials that were ever entered for it; its
@@ -178,7 +187,8 @@ class ResultsStore:
     def _move(
         self, connection: Connection, experiment: str, of: type[Asked], to: type[Asked], ids: set[str]
     ) -> None:
-        self._insert(connection, to, [{"experiment": experiment, "trial_id": one} for one in sorted(ids)])
+        held = reads.rows(connection, of, of.experiment == experiment)
+        self._insert(connection, to, [row for row in held if row["trial_id"] in ids])
         _delete(connection, of, experiment, sorted(ids))
 
     @staticmethod
@@ -327,7 +337,8 @@ class ResultsStore:
 
     def trial(self, id_or_prefix: str) -> dict[str, Any]:
         """A trial's columns, its `params`, `metrics`, `stages`, the `experiments` that ask for it, and those
-        of them that did in an earlier form only (`experiments_earlier`).
+        of them that did in an earlier form only (`experiments_earlier`); `variants`: as which of a block's
+        variants, by experiment.
 
         Raises LookupError if no trial or more than one starts with the prefix.
         """

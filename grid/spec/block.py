@@ -23,6 +23,7 @@ from grid.spec.space import (
     below,
     configuration_of,
     grid,
+    merged,
     parse_record,
     under,
 )
@@ -135,7 +136,7 @@ def parse_block(written: Mapping[str, Any], position: int) -> Block:
     if VARIANTS in written:
         variants = _variants(written[VARIANTS], f"{where}.{VARIANTS}")
         trees = [
-            parse_record(cls, _merged(knobs, variant), f"{where}.{VARIANTS}.{name}")
+            parse_record(cls, merged(knobs, variant), f"{where}.{VARIANTS}.{name}")
             for name, variant in variants.items()
         ]
         named = zip(variants, trees, strict=True)
@@ -156,19 +157,6 @@ def _variants(written: Any, where: str) -> Mapping[str, Mapping[str, Any]]:
             if key in (METHOD, VARIANTS):
                 raise SpecError(f"{where}.{name}.{key}: a variant sets knobs of its block's method alone")
     return written
-
-
-def _merged(knobs: Mapping[str, Any], variant: Mapping[str, Any]) -> Configuration:
-    """The knobs with those of a variant in their place; records are merged, unless it names another."""
-    merged = dict(knobs)
-    for name, value in variant.items():
-        before = merged.get(name)
-        inner = isinstance(before, Mapping) and isinstance(value, Mapping) and "low" not in {*before, *value}
-        if inner and value.get(NAME, before.get(NAME)) == before.get(NAME):  # type: ignore[union-attr]
-            merged[name] = _merged(before, value)  # type: ignore[arg-type]
-        else:
-            merged[name] = value
-    return merged
 
 
 def _paths(knobs: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from components.data.card import Card
 from components.identity import rng
 from grid.spec.block import Block, Candidate, parse_block
+from grid.spec.drawings import drawings
 from grid.spec.space import At, Axis, Drawn, Range, grid, narrowed
 from grid.spec.spec import Spec, SpecError
 
@@ -62,7 +63,7 @@ def _distinct(found: Iterator[Candidate]) -> tuple[Candidate, ...]:
 def configurations_of(spec: Spec) -> int:
     """Configurations that a budget of `search.trials` trials pays for: each takes every seed on every
     data set."""
-    per_configuration = len(spec.seeds) * len(spec.datasets)
+    per_configuration = len(spec.seeds) * len(drawings(spec))
     trials = spec.search.trials or 0
     if trials % per_configuration:
         raise SpecError(

@@ -214,6 +214,19 @@ def narrowed(node: Node, kept: set[str], place: str = "") -> Node:
     return node
 
 
+def merged(knobs: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs with others in their place; records are merged, unless another component is named."""
+    both = dict(knobs)
+    for name, value in others.items():
+        before = both.get(name)
+        inner = isinstance(before, Mapping) and isinstance(value, Mapping) and "low" not in {*before, *value}
+        if inner and value.get(NAME, before.get(NAME)) == before.get(NAME):  # type: ignore[union-attr]
+            both[name] = merged(before, value)  # type: ignore[arg-type]
+        else:
+            both[name] = value
+    return both
+
+
 def parse_record(cls: type[Any], knobs: Mapping[str, Any], where: str) -> Record:
     """The tree of a component's knobs as they are written; SpecError for an unknown key or a wrong range."""
     refuse_unknown(cls, (key for key in knobs if key != NAME), where)

@@ -24,12 +24,13 @@ class SpecError(ValueError):
 
 class DatasetEntry(Strict):
     """A data set by its card's name. root: where it lies, before CONCEPTGRID_DATA and the card's own root;
-    images_per_split: at most so many of each split; generator: knobs of the card's generator."""
+    images_per_split: at most so many of each split; generator: knobs of the card's generator, in which a list
+    is a choice, and each combination a data set of its own."""
 
     name: str
     root: str | None = None
     images_per_split: Annotated[int, Ge(1)] | None = None
-    generator: dict[str, Any] = Field(default_factory=dict)
+    generator: dict[str, Any] | list[dict[str, Any]] = Field(default_factory=dict)
 
 
 class Replicas(Strict):

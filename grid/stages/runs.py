@@ -130,7 +130,7 @@ def _run_column_stages(
     def task_of(stage: PlannedStage) -> Task:
         assert stage.dataset is not None
         if stage.key not in shown:
-            what = f"stage {stage.stage.kind} of {stage.dataset.name}"
+            what = f"stage {stage.stage.kind} of {stage.dataset.label}"
             shown[stage.key] = display.task(what, stage.images, "images")
         return shown[stage.key]
 

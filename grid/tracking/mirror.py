@@ -265,6 +265,8 @@ class Mirror:
         with self._store.reading() as connection:
             names = varying_knobs(connection, self._experiment, trial["method"], trial["dataset"])
         varying = [f"{row['name']}={row['value']}" for row in trial["params"] if row["name"] in names]
+        if variant := trial["variants"].get(self._experiment):
+            varying.insert(0, variant)
         rest = [trial["method"], trial["dataset"], trial["id"][:8]]
         return " ".join([*(varying or rest[:1]), f"seed {trial['seed']}", *(rest if varying else rest[1:])])
 
@@ -278,6 +280,8 @@ class Mirror:
         self._client.log_inputs(run_id, [used])
 
         params = [Param(key(row["name"]), shortened(row["value"], PARAM_LENGTH)) for row in trial["params"]]
+        if variant := trial["variants"].get(self._experiment):
+            params.append(Param("variant", variant))
         for start in range(0, len(params), PARAMS_AT_ONCE):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
         at = _milliseconds(trial["finished_at"] or trial["started_at"])

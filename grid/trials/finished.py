@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from components.data.columns import Column, Data
 from components.method import Fitted, Method
-from grid.inputs.datasets import Dataset, locate, open_data, read
+from grid.inputs.datasets import Dataset, open_data, read, sources
 from grid.names import component_class
 from grid.progress import Display
 from grid.refused import Refused
@@ -105,14 +105,15 @@ def _dataset(world: World, found: dict[str, Any]) -> Dataset:
         for launch in reversed(world.results.experiment_summary(experiment)["launches"]):
             try:
                 spec = parse_spec(yaml.safe_load(launch["spec"]), experiment)
-                entry = next(entry for entry in spec.datasets if entry.name == found["dataset"])
                 with Display(stderr=True) as display:
-                    dataset = read(locate(entry), world.hashes, display)
-            except (StopIteration, SpecError):
+                    named = [one for one in sources(spec) if one.card.name == found["dataset"]]
+                    datasets = [read(source, world.hashes, display) for source in named]
+            except SpecError:
                 continue
-            if dataset.fingerprint == found["data_fingerprint"]:
-                return dataset
-            missing = dataset.missing or "its content has changed since"
+            for dataset in datasets:
+                if dataset.fingerprint == found["data_fingerprint"]:
+                    return dataset
+                missing = dataset.missing or "its content has changed since"
     raise Refused(f"trial {found['id']}: data set {found['dataset']}: {missing}")
 
 

@@ -117,7 +117,7 @@ class Ended(tune.Callback):
 
 def run_tasks(
     config: dict[str, Any],
-    datasets: Mapping[str, Dataset],
+    datasets: Mapping[str | None, Dataset],
     store: ArtifactStore,
     resources: MethodResources,
 ) -> None:
@@ -125,7 +125,7 @@ def run_tasks(
     use_threads(resources.num_cpus)
     for task in config["tasks"]:
         try:
-            run_trial(task, datasets[task.dataset], store, resources.device)
+            run_trial(task, datasets[task.data_fingerprint], store, resources.device)
         except Exception:  # a trial may raise anything: it is kept as the trial's error
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
             tune.report({"failed_trial": task.id, "failure": "\n".join(lines)})
@@ -186,7 +186,7 @@ def _run_tuner(
     feed = Feed(source, recorder, lambda t, a: task_of(plan, t, a), TRIALS_PER_TUNER)
     trainable = tune.with_parameters(
         run_tasks,
-        datasets={dataset.name: dataset for dataset in plan.datasets},
+        datasets={dataset.fingerprint: dataset for dataset in plan.datasets},
         store=store,
         resources=resources,
     )

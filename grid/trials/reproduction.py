@@ -7,14 +7,15 @@ from typing import Any
 
 import yaml
 
-from grid.inputs.datasets import Dataset, locate, read
+from grid.inputs.datasets import Dataset, locate, read, sources
 from grid.planning.planning import plan_of
 from grid.progress import Display
 from grid.refused import Refused
-from grid.results.entry import flattened
+from grid.results.entry import GENERATOR, flattened, shown_values
 from grid.results.report import metric_row
 from grid.spec.block import METHOD
-from grid.spec.spec import Spec, SpecError, parse_spec
+from grid.spec.drawings import drawings
+from grid.spec.spec import DatasetEntry, Spec, SpecError, parse_spec
 from grid.stores.world import World
 from grid.trials.single import run_single
 
@@ -65,7 +66,7 @@ def origin(world: World, id_or_prefix: str) -> Origin:
         raise Refused(gone)
     try:
         spec = parse_spec(yaml.safe_load(launch["spec"]), launch["experiment"])
-        entry = next(entry for entry in spec.datasets if entry.name == trial["dataset"])
+        entry = next(entry for entry in drawings(spec) if _is_its_data(entry, trial))
     except (AttributeError, TypeError, StopIteration, SpecError, yaml.YAMLError) as error:
         raise Refused(f"{gone}: launch {launch['id']} has {error or 'another data set'}") from error
     knobs = json.loads(trial["config"])
@@ -82,11 +83,20 @@ def origin(world: World, id_or_prefix: str) -> Origin:
     return Origin(trial, alone)
 
 
+def _is_its_data(entry: DatasetEntry, trial: dict[str, Any]) -> bool:
+    """Whether a trial read this data set, drawn as it was; a store may not have kept how."""
+    if entry.name != trial["dataset"]:
+        return False
+    kept = {row["name"]: row["value"] for row in trial["params"] if row["name"].startswith(f"{GENERATOR}.")}
+    drawn = shown_values({GENERATOR: locate(entry).drawing.get(GENERATOR, {})})
+    return not kept or kept == drawn
+
+
 def data_here(world: World, found: Origin) -> Dataset:
     """The trial's data set as it is here; Refused if it is not there, or has changed."""
-    trial, (entry,) = found.trial, found.spec.datasets
+    trial, (source,) = found.trial, sources(found.spec)
     with Display(stderr=True) as display:
-        dataset = read(locate(entry), world.hashes, display)
+        dataset = read(source, world.hashes, display)
     if dataset.fingerprint is None:
         raise Refused(f"trial {trial['id']}: {dataset.missing}")
     if dataset.fingerprint != trial["data_fingerprint"]:

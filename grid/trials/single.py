@@ -45,7 +45,7 @@ def task_of(plan: Plan, trial: PlannedTrial, attempt: int) -> TrialTask:
         id=trial.id,
         attempt=attempt,
         method=trial.method,
-        dataset=trial.dataset.name,
+        data_fingerprint=trial.dataset.fingerprint or "",
         seed=trial.seed,
         columns=columns,
         tensors=tensors,

@@ -46,7 +46,7 @@ class TrialTask:
     id: str
     attempt: int
     method: Method
-    dataset: str
+    data_fingerprint: str
     seed: int
     columns: Mapping[str, str]
     tensors: Mapping[str, str]

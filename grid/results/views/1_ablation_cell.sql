@@ -6,7 +6,7 @@
 -- Windows stand where GROUP BY would: SQLite takes a condition on the key through them to the tables.
 CREATE VIEW ablation_cell AS
 WITH number AS (
-  SELECT e.experiment, e.form, t.dataset, t.data_fingerprint, t.method, t.method_version, p.name AS parameter, p.value,
+  SELECT e.experiment, e.form, t.dataset, knob.data_fingerprint, t.method, t.method_version, p.name AS parameter, p.value,
     MIN(p.number) OVER cell AS number, p.rest, t.seed,
     m.name AS metric, m.split, m.group_name, m.selection, knob.values_lost,
     AVG(m.value) OVER cell AS score, COUNT(m.value) OVER cell AS trials,
@@ -17,10 +17,11 @@ WITH number AS (
   JOIN trial t ON t.id = e.trial_id AND t.status = 'done'
   JOIN trial_param p ON p.trial_id = t.id
   JOIN varying_knob knob ON knob.experiment = e.experiment AND knob.form = e.form AND knob.dataset = t.dataset
-    AND knob.data_fingerprint = t.data_fingerprint AND knob.method = t.method
+    AND knob.data_fingerprint = CASE WHEN SUBSTR(p.name, 1, 10) = 'generator.' THEN 'drawn anew' ELSE t.data_fingerprint END
+    AND knob.method = t.method
     AND knob.method_version = t.method_version AND knob.parameter = p.name
   JOIN metric m ON m.trial_id = t.id AND m.step IS NULL
-  WINDOW cell AS (PARTITION BY e.experiment, e.form, t.dataset, t.data_fingerprint, t.method, t.method_version, p.name, p.value,
+  WINDOW cell AS (PARTITION BY e.experiment, e.form, t.dataset, knob.data_fingerprint, t.method, t.method_version, p.name, p.value,
     p.rest, t.seed, m.name, m.split, m.group_name, m.selection)
 )
 SELECT experiment, form, dataset, data_fingerprint, method, method_version, parameter, value, number, rest, seed,

@@ -39,13 +39,14 @@ SELECT s.form, s.dataset, x.data_fingerprint, s.method, s.config_id, s.metric, s
   s.selection, x.config, x.method_version, s.n, s.n_planned, s.seeds_failed, s.seeds_done - s.n AS seeds_nan,
   s.mean, s.std, s.n_failed, s.on_failed, s.warning,
   COALESCE(s.mean * shrink / (s.mean * shrink + 1 - s.mean), s.mean - half) AS ci_low,
-  COALESCE(s.mean / (s.mean + (1 - s.mean) * shrink), s.mean + half) AS ci_high
+  COALESCE(s.mean / (s.mean + (1 - s.mean) * shrink), s.mean + half) AS ci_high,
+  (SELECT MIN(a.variant) FROM asked_trial a WHERE a.trial_id = s.example AND a.form = s.form) AS variant
 FROM scaled s
 JOIN trial x ON x.id = s.example
 UNION ALL
 SELECT p.form, p.dataset, p.data_fingerprint, p.method, p.config_id, k.metric, k.split, k.group_name,
   k.selection, x.config, x.method_version, 0, p.n_planned, p.seeds_failed, 0, NULL, NULL,
-  NULL, NULL, NULL, NULL, NULL
+  NULL, NULL, NULL, NULL, NULL, (SELECT MIN(a.variant) FROM asked_trial a WHERE a.trial_id = p.example AND a.form = p.form)
 FROM planned_trial p
 JOIN trial x ON x.id = p.example
 JOIN score_kind k ON k.dataset = p.dataset AND k.method = p.method

@@ -77,13 +77,14 @@ SELECT s.form, s.dataset, x.data_fingerprint, s.method, x.method_version, s.conf
   worst AS worst_group_accuracy, worst_std AS worst_group_accuracy_std,
   COALESCE(worst * worst_shrink / (worst * worst_shrink + 1 - worst), worst - worst_half) AS worst_group_accuracy_ci_low,
   COALESCE(worst / (worst + (1 - worst) * worst_shrink), worst + worst_half) AS worst_group_accuracy_ci_high,
-  s.n_failed, s.warning, s.on_failed
+  s.n_failed, s.warning, s.on_failed,
+  (SELECT MIN(a.variant) FROM asked_trial a WHERE a.trial_id = s.example AND a.form = s.form) AS variant
 FROM scaled s
 JOIN trial x ON x.id = s.example
 UNION ALL
 SELECT p.form, p.dataset, p.data_fingerprint, p.method, x.method_version, p.config_id, x.config, k.split,
   k.selection, 0, p.n_planned, p.seeds_failed, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-  NULL, NULL, NULL
+  NULL, NULL, NULL, (SELECT MIN(a.variant) FROM asked_trial a WHERE a.trial_id = p.example AND a.form = p.form)
 FROM planned_trial p
 JOIN trial x ON x.id = p.example
 JOIN (

@@ -234,7 +234,9 @@ def test_trials_of_an_earlier_form_count_where_they_are_asked_for(tmp_path: Path
     ]
     with store.writing() as connection:
         connection.execute(text(f"DELETE FROM experiment_trial WHERE trial_id = '{trials[0]}'"))
-        connection.execute(text(f"INSERT INTO earlier_trial VALUES ('birds', '{trials[0]}')"))
+        connection.execute(
+            text(f"INSERT INTO earlier_trial (experiment, trial_id) VALUES ('birds', '{trials[0]}')")
+        )
     for every_form, seeds in ((False, {1, 4}), (True, {0, 1, 4})):
         wanted = Wanted("birds", every_form=every_form)
         assert set(errors(store, wanted, "standard", "lf_cbm").cells["seed"]) == seeds

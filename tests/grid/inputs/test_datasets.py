@@ -41,7 +41,7 @@ def test_knobs_of_a_generator_beside_a_root(tmp_path: Path) -> None:
         ({"fog_high": float("nan")}, "data set toybirds, generator.fog_high = nan"),
         (
             {"name": "toybird"},
-            "data set toybirds, generator: unknown generator 'toybird'; did you mean 'toybirds'",
+            "data set toybirds, generator.name = 'toybird': toybirds has no name to choose; leave it out",
         ),
     ],
 )

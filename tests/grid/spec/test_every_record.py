@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from components.data.card import Card
 from components.method import Method
-from grid.inputs.datasets import GENERATORS
 from grid.names import component_class, names
 from grid.spec.build import build
+from grid.spec.drawings import GENERATORS
 from grid.spec.spec import Spec, SpecError, parse_spec
 
 TYPO = "no_such_knob"

@@ -51,7 +51,7 @@ def report(tmp_path):
         Path("/none"), np.arange(n), paths, zeros, zeros, np.array(SPLITS, object), ("a", "b"), ("a", "b")
     )
     dataset = Dataset(load_card("toybirds"), Path("/none"), index, "f")
-    task = TrialTask("t", 1, Reporting(), "toybirds", 0, {"clip": "key"}, {}, "wrong")
+    task = TrialTask("t", 1, Reporting(), "f", 0, {"clip": "key"}, {}, "wrong")
     return run_trial(task, dataset, store)
 
 
