@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import String, bindparam, text
 
-from grid.results.entry import flattened
+from grid.results.entry import GENERATOR, flattened
 from grid.results.store import ResultsStore
 
 LAST_PLAN = "SELECT plan FROM launch WHERE experiment = :experiment ORDER BY id DESC LIMIT 1"
-DRAWN = """
-SELECT DISTINCT t.config_id, p.name, p.value FROM trial t JOIN trial_param p ON p.trial_id = t.id
-WHERE t.config_id IN :ids AND SUBSTR(p.name, 1, 10) = 'generator.'
+GENERATORS = """
+SELECT DISTINCT t.data_fingerprint, p.name, p.value FROM trial t JOIN trial_param p ON p.trial_id = t.id
+WHERE t.data_fingerprint IN :prints AND SUBSTR(p.name, 1, 10) = 'generator.'
 """
+DRAWN_ANEW = "drawn anew"  # in place of a fingerprint, where every value of a knob is other data
 VARIANTS = """
 SELECT t.config_id, MIN(e.variant) AS variant FROM asked_trial e JOIN trial t ON t.id = e.trial_id
 WHERE e.experiment = :experiment GROUP BY t.config_id
@@ -89,15 +90,42 @@ def scores(
 def named(store: ResultsStore, table: pd.DataFrame, experiment: str | None = None) -> pd.DataFrame:
     """The table with the columns `knobs`, in which its configurations of a method, or the drawings of their
     data, differ, and `variant`, as the experiment calls it."""
-    ids = list(table["config_id"].unique())
-    drawn = {
-        str(config_id): dict(zip(rows["name"], rows["value"], strict=True))
-        for config_id, rows in read(store, DRAWN, ids=ids).groupby("config_id")
-    }
     if experiment is not None:
         names = read(store, VARIANTS, experiment=experiment).set_index("config_id")["variant"]
         table = table.assign(variant=table["config_id"].map(names))
-    return table.assign(knobs=varying_knobs(table, drawn))
+    return table.assign(knobs=varying_knobs(table, _generators(store, table)))
+
+
+def data_names(store: ResultsStore, table: pd.DataFrame) -> list[str]:
+    """For each row its data set and, where the table has several drawings of it, the knobs of the generator
+    in which they differ."""
+    drawn = {one: _without_prefix(knobs) for one, knobs in _generators(store, table).items()}
+    values: dict[tuple[str, str], set[str]] = {}
+    pairs = list(zip(table["dataset"], table["data_fingerprint"], strict=True))
+    for dataset, one in pairs:
+        for name, value in drawn.get(one, {}).items():
+            values.setdefault((dataset, name), set()).add(value)
+    told = [
+        [f"{name}={value}" for name, value in drawn.get(one, {}).items() if len(values[dataset, name]) > 1]
+        for dataset, one in pairs
+    ]
+    return [
+        f"{dataset} ({', '.join(own) or DRAWN_ANEW})" if own or one == DRAWN_ANEW else dataset
+        for (dataset, one), own in zip(pairs, told, strict=True)
+    ]
+
+
+def _generators(store: ResultsStore, table: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """The knobs of what drew the data, by fingerprint; `generator.` begins their names."""
+    found = read(store, GENERATORS, prints=list(table["data_fingerprint"].unique()))
+    return {
+        str(one): dict(zip(rows["name"], rows["value"], strict=True))
+        for one, rows in found.groupby("data_fingerprint")
+    }
+
+
+def _without_prefix(knobs: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(f"{GENERATOR}."): value for name, value in knobs.items()}
 
 
 def seeds(row: Any) -> str:
@@ -192,15 +220,14 @@ def _configurations(store: ResultsStore, experiment: str, every_form: bool) -> l
 
 def varying_knobs(table: pd.DataFrame, drawn: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
     """`k_top=5 segmenter.name=slic` for each row: the knobs in which its method's rows differ, with those of
-    what drew their data, by configuration id.
+    what drew their data, by fingerprint.
 
     A knob that only some rows have, as those of nested components, is shown if these differ.
     """
-    ids = table["config_id"] if drawn else table["config"]
-    knobs = [
-        {**flat_config(config), **(drawn or {}).get(config_id, {})}
-        for config, config_id in zip(table["config"], ids, strict=True)
-    ]
+    knobs = [flat_config(config) for config in table["config"]]
+    if drawn:
+        prints = table["data_fingerprint"]
+        knobs = [{**own, **drawn.get(one, {})} for own, one in zip(knobs, prints, strict=True)]
     values: dict[tuple[str, str], set[str]] = {}
     for method, own in zip(table["method"], knobs, strict=True):
         for name, value in own.items():

@@ -21,8 +21,8 @@ QUESTION = re.compile(r"^### (?P<question>.+)\n(?:(?!#).*\n)*?```sql\n(?P<sql>(?
 COMMAND = re.compile(r'python -m analysis sql (?:--json )?"(?P<sql>[^"]+)"')
 VIEWS = ("leaderboard", "ablation", "score", "reported_vs_measured")
 INNER_VIEWS = (
-    "ablation_cell", "student_t", "asked_trial", "planned_trial", "planned_trials", "score_kind",
-    "varying_knob",
+    "ablation_cell", "knob_cell", "variant_cell", "student_t", "asked_trial", "planned_trial",
+    "planned_trials", "planned_of_knob", "planned_of_variant", "score_kind", "varying_knob",
     "leaderboard_by_form", "ablation_by_form", "score_by_form",
 )  # fmt: skip
 

@@ -53,6 +53,7 @@ def ablation(
             store, experiment, parameter=parameter, dataset=dataset, method=method, metric=metric,
             split=split, selection=selection, to=to, every_form=every_form,
         )  # fmt: skip
+        data = tables.data_names(store, table)
     if plot is not None:
         from analysis.figures import effects_of_knobs, save
 
@@ -61,7 +62,7 @@ def ablation(
     return answer(
         f"{experiment}: {metric} on {split}, selection {selection}",
         {
-            "dataset": table["dataset"],
+            "dataset": data,
             "method": table["method"],
             "parameter": table["parameter"],
             "value": table["value"],

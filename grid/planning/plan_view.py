@@ -44,9 +44,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     console.print(f"model passes left: {passes}", markup=False)
     if counted:
         console.print(_seconds(facts), markup=False)
-    for dataset in plan.datasets:
-        if dataset.card.note:
-            console.print(f"note on {dataset.label}: {' '.join(dataset.card.note.split())}", markup=False)
+    for name, note in {data.name: data.card.note for data in plan.datasets if data.card.note}.items():
+        console.print(f"note on {name}: {' '.join(note.split())}", markup=False)
     for missing in plan.unresolved:
         console.print(f"unresolved: {missing}", markup=False)
 

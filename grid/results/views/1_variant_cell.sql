@@ -1,4 +1,4 @@
--- As ablation_cell, of the variants of an experiment's blocks (parameter 'variant').
+-- As knob_cell, of the variants of an experiment's blocks (parameter 'variant').
 -- Grain and key: experiment, form, dataset, data_fingerprint, method, method_version, parameter, value,
 -- rest, seed, metric, split, group_name, selection. Units: those of the metric; `trials` counts those
 -- whose metric is a number, `trials_nan` the others; values_lost: values of the knob without a done trial.

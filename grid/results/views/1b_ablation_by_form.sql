@@ -1,14 +1,10 @@
 -- As the view ablation, which it is made for, of the present form of an experiment and of earlier ones.
 -- Grain and key: form and the key of ablation. Units: see there. Values without a number have no place.
 CREATE VIEW ablation_by_form AS
-WITH cell AS (
-  SELECT * FROM ablation_cell
-  UNION ALL
-  SELECT * FROM variant_cell
-), held AS (
-  SELECT cell.*, COUNT(score) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
+WITH held AS (
+  SELECT ablation_cell.*, COUNT(score) OVER (PARTITION BY experiment, form, dataset, data_fingerprint, method, method_version,
       parameter, metric, split, group_name, selection, rest, seed) AS held
-  FROM cell
+  FROM ablation_cell
 ), scored AS (
   SELECT held.*, COUNT(score) OVER of_value AS scored, SUM(trials_nan) OVER of_value AS nan_of_value
   FROM held

@@ -1,10 +1,10 @@
--- The scores that ablations are made of: all knobs that vary within an experiment's method.
+-- The scores that ablations over knobs are made of: all that vary within an experiment's method.
 -- Grain and key: experiment, form, dataset, data_fingerprint, method, method_version, parameter, value,
 -- rest, seed, metric, split, group_name, selection. Units: those of the metric; `trials` counts those
 -- whose metric is a number, `trials_nan` the others; values_lost: values of the knob without a done trial.
 -- Done trials and final numbers only; score is NULL where no trial has a number.
 -- Windows stand where GROUP BY would: SQLite takes a condition on the key through them to the tables.
-CREATE VIEW ablation_cell AS
+CREATE VIEW knob_cell AS
 WITH number AS (
   SELECT e.experiment, e.form, t.dataset, knob.data_fingerprint, t.method, t.method_version, p.name AS parameter, p.value,
     MIN(p.number) OVER cell AS number, p.rest, t.seed,
