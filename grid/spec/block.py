@@ -22,9 +22,9 @@ from grid.spec.space import (
     axes,
     below,
     configuration_of,
-    grid,
     merged,
     parse_record,
+    points,
     under,
 )
 from grid.spec.spec import SpecError
@@ -74,7 +74,7 @@ class Block:
 
     def grid(self) -> Iterator[Candidate]:
         """Every configuration of a block without ranges."""
-        return map(self.build, grid(self.tree))
+        return map(self.at, points(self.tree))
 
     def at(self, chooser: Chooser) -> Candidate:
         """The configuration that the chooser makes."""

@@ -8,7 +8,7 @@ from components.data.card import Card
 from components.identity import rng
 from grid.spec.block import Block, Candidate, parse_block
 from grid.spec.drawings import drawings
-from grid.spec.space import At, Axis, Drawn, Range, grid, narrowed
+from grid.spec.space import At, Axis, Drawn, Range, points
 from grid.spec.spec import Spec, SpecError
 
 MAX_DRAWS_PER_TRIAL = 200  # a space with fewer configurations than asked for runs dry
@@ -104,7 +104,7 @@ def changes_a_stage(block: Block, axis: Axis, card: Card) -> bool:
 def _stage_choices(block: Block, card: Card) -> Iterator[Candidate]:
     """One configuration for each combination of those choices that change a stage."""
     kept = {axis.place for axis in block.axes if changes_a_stage(block, axis, card)}
-    return map(block.build, grid(narrowed(block.tree, kept)))
+    return map(block.at, points(block.tree, kept))
 
 
 def _refuse_unknown_metric(spec: Spec, block: Block, card: Card) -> None:

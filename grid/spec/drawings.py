@@ -7,7 +7,7 @@ from components.data.card import Card, CardError, load_card
 from components.identity import canonical_json, configuration
 from grid.names import UnknownName, component_class
 from grid.spec.build import NAME, build, class_of
-from grid.spec.space import Range, axes, grid, merged, parse, under
+from grid.spec.space import Range, axes, configuration_of, merged, parse, points, under
 from grid.spec.spec import DatasetEntry, Spec, SpecError
 
 GENERATORS = "components.data.generators"
@@ -37,7 +37,7 @@ def _drawings(entry: DatasetEntry, position: int) -> Iterator[DatasetEntry]:
             place = under(where, axis.knob)
             raise SpecError(f"{place}: every value is another data set, so give a finite list, no range")
     seen: set[str] = set()
-    for knobs in grid(tree):
+    for knobs in (configuration_of(tree, at) for at in points(tree)):
         same = canonical_json(configuration(generator_of(card, knobs, where)))
         if same in seen:
             raise SpecError(f"{where}: {canonical_json(knobs)} is given twice")

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -160,19 +160,20 @@ def below(place: str, nth: int) -> str:
     return f"{place}[{nth}]"
 
 
-def grid(node: Node) -> Iterator[Any]:
-    """Every configuration of a tree without ranges: of a record the product of its knobs, the last one
-    fastest; of a choice one option after the other."""
-    if isinstance(node, Value):
-        yield node.value
-    elif isinstance(node, Choice):
-        for option in node.options:
-            yield from grid(option)
+def points(node: Node, kept: Container[str] | None = None, place: str = "") -> Iterator[At]:
+    """Every combination of the choices in a tree: of a record the product over its knobs, the last one
+    fastest; of a choice one option after the other. Ranges stay at their low end, and so do, at their first
+    option, choices at places that are not `kept` (None: all are)."""
+    if isinstance(node, Choice):
+        for nth in range(len(node.options) if kept is None or place in kept else 1):
+            for at in points(node.options[nth], kept, below(place, nth)):
+                yield At({place: nth}).beside(at)
     elif isinstance(node, Record):
-        for values in itertools.product(*(list(grid(knob)) for knob in node.knobs.values())):
-            yield dict(zip(node.knobs, values, strict=True))
+        knobs = [list(points(knob, kept, under(place, name))) for name, knob in node.knobs.items()]
+        for each in itertools.product(*knobs):
+            yield At({at: nth for one in each for at, nth in one.options.items()})
     else:
-        raise TypeError("a range has no grid")
+        yield At()
 
 
 def size(node: Node) -> float:
@@ -199,19 +200,6 @@ def axes(
     if isinstance(node, Record):
         for name, value in node.knobs.items():
             yield from axes(value, under(place, name), under(knob, name), within)
-
-
-def narrowed(node: Node, kept: set[str], place: str = "") -> Node:
-    """The tree with the choices at these places alone; the others are at their first option, ranges at their
-    low end."""
-    if isinstance(node, Range):
-        return Value(node.ends()[0])
-    if isinstance(node, Choice):
-        nths = range(len(node.options)) if place in kept else range(1)
-        return Choice(tuple(narrowed(node.options[nth], kept, below(place, nth)) for nth in nths))
-    if isinstance(node, Record):
-        return Record({n: narrowed(knob, kept, under(place, n)) for n, knob in node.knobs.items()})
-    return node
 
 
 def merged(knobs: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:

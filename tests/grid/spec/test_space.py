@@ -114,25 +114,6 @@ def test_any_unknown_key_is_a_spec_error(key: str, value: Any) -> None:
     assert len(str(error.value).splitlines()) == 1 or "\n" in key
 
 
-@pytest.mark.parametrize(
-    ("knob", "values", "said"),
-    [
-        ("lambda_concept", [1, 0.3, 1.0], "lambda_concept: 1.0 and 1 are"),
-        ("lambda_concept", [0.3, 0.1 + 0.2], "lambda_concept: 0.30000000000000004 and 0.3 are"),
-        ("segmenter", ["slic", {"name": "slic", "n_segments": 25}], "segmenter: .* are"),
-        ("recipe", {"epochs": [3, 4, 3]}, "methods.0.recipe.epochs: 3 and 3 are"),
-    ],
-)
-def test_a_choice_that_is_given_twice_is_said(knob: str, values: Any, said: str) -> None:
-    with pytest.raises(SpecError, match=said + " the same value, given twice"):
-        methods(spec(methods=[{"method": "seg_mil_cbm", knob: values}]))
-
-
-def test_the_same_configuration_in_two_blocks_is_one() -> None:
-    block = {"method": "seg_mil_cbm", "lambda_concept": [0.1, 0.3]}
-    assert len(methods(spec(methods=[block, {**block, "lambda_concept": [0.3, 0.5]}]))) == 3
-
-
 def test_random_search_is_the_same_every_time_and_within_bounds() -> None:
     block = {
         "method": "seg_mil_cbm",

@@ -272,3 +272,23 @@ def test_a_search_plans_every_combination_that_has_stages_of_its_own_and_no_more
     planned = stages(searched)
     assert set(planned) == set(every)
     assert len(planned) == 3 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("knob", "values", "said"),
+    [
+        ("lambda_concept", [1, 0.3, 1.0], "lambda_concept: 1.0 and 1 are"),
+        ("lambda_concept", [0.3, 0.1 + 0.2], "lambda_concept: 0.30000000000000004 and 0.3 are"),
+        ("segmenter", ["slic", {"name": "slic", "n_segments": 25}], "segmenter: .* are"),
+        ("recipe", {"epochs": [3, 4, 3]}, "methods.0.recipe.epochs: 3 and 3 are"),
+    ],
+)
+def test_a_choice_that_is_given_twice_is_said(knob: str, values: Any, said: str) -> None:
+    with pytest.raises(SpecError, match=said + " the same value, given twice"):
+        block(**{knob: values})
+
+
+def test_the_same_configuration_in_two_blocks_is_one() -> None:
+    blocks = [{"method": "seg_mil_cbm", "lambda_concept": values} for values in ([0.1, 0.3], [0.3, 0.5])]
+    spec = parse_spec({"name": "t", "datasets": ["toybirds"], "methods": blocks}, "t.yaml")
+    assert len(candidates(spec, CARD).distinct) == 3
