@@ -45,8 +45,13 @@ def plan_command(
     storage: Storage = None,
     results: Results = None,
     as_json: AsJson = False,
+    explain: Annotated[
+        bool, typer.Option(help="what each swept knob multiplies and changes, and what would cost less")
+    ] = False,
 ) -> None:
     """What a run would do: trials, done, distinct stages, cached, model passes. Runs nothing."""
+    from grid.planning.knobs import explained
+    from grid.planning.knobs_view import show_knobs
     from grid.planning.plan_view import show_plan
     from grid.progress import console
     from grid.spec.spec import load_spec
@@ -54,10 +59,14 @@ def plan_command(
 
     loaded = load_spec(spec, tuple(set_ or ()))
     plan = _plan(loaded, open_world(results, storage))
+    told = explained(plan) if explain else None
     if as_json:
-        typer.echo(json.dumps(plan.as_json(), indent=1))
-    else:
-        show_plan(plan, console())
+        facts = plan.as_json() | ({} if told is None else {"explanation": told.as_json()})
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    show_plan(plan, console())
+    if told is not None:
+        show_knobs(told, console())
 
 
 def _plan(spec: "Spec", world: "World") -> "Plan":

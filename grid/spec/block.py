@@ -1,6 +1,5 @@
 """A block of a spec: one method, what is swept of its knobs, and its named variants."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,8 @@ from components.method import Method
 from grid.names import UnknownName, component_class
 from grid.spec.build import NAME, build
 from grid.spec.space import (
+    VARIANT,
+    VARIANTS,
     At,
     Axis,
     Choice,
@@ -29,7 +30,7 @@ from grid.spec.space import (
 )
 from grid.spec.spec import SpecError
 
-METHOD, VARIANTS, VARIANT = "method", "variants", "variant"
+METHOD = "method"
 Configuration = dict[str, Any]
 
 
@@ -70,7 +71,7 @@ class Block:
 
     def name(self, axis: Axis) -> str:
         """How a spec writes the place of an axis."""
-        return under(self.where, axis.knob or VARIANTS)
+        return under(self.where, axis.title)
 
     def grid(self) -> Iterator[Candidate]:
         """Every configuration of a block without ranges."""
@@ -181,14 +182,9 @@ def _validate(block: Block) -> None:
             place = below(axis.place, nth)
             inside = [(one.knob, one.node) for one in block.axes if one.place.startswith(place)]
             same = repr((candidate.identity, inside))
-            value = candidate.variant if axis.knob == "" else _shown(axis.node.options[nth])
+            value = axis.values[nth]
             if same in seen:
                 raise SpecError(
                     f"{block.name(axis)}: {value} and {seen[same]} are the same value, given twice"
                 )
-            seen[same] = str(value)
-
-
-def _shown(option: Node) -> str:
-    """As it is written."""
-    return json.dumps(configuration_of(option, At()), ensure_ascii=False)
+            seen[same] = value

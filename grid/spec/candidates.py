@@ -11,6 +11,7 @@ from grid.spec.drawings import drawings
 from grid.spec.space import At, Axis, Drawn, Range, points
 from grid.spec.spec import Spec, SpecError
 
+TRIAL = "the trial's own models"
 MAX_DRAWS_PER_TRIAL = 200  # a space with fewer configurations than asked for runs dry
 
 
@@ -84,21 +85,36 @@ def _sample(spec: Spec, found: list[Block]) -> tuple[Candidate, ...]:
     raise SpecError(f"search.trials: the space has hardly more than {len(drawn)} configurations")
 
 
-def _stages_of(candidate: Candidate, card: Card) -> str:
-    """The stages of a configuration, and the models that its trials load, as text; the same text, the same
-    stages and weights on any data set."""
-    return repr((candidate.method.stages(card, 0), candidate.method.models(card)))
+def changed_kinds(block: Block, axis: Axis, context: At, card: Card) -> frozenset[str]:
+    """The kinds of stages, and TRIAL for the models that a trial itself loads, that are not the same at all
+    values of the axis, everything else as in the context; the same on any data set."""
+    found = [_by_kind(block.at(context.beside(change)), card) for change in axis.changes]
+    kinds = {kind for one in found for kind in one}
+    return frozenset(kind for kind in kinds if any(one.get(kind) != found[0].get(kind) for one in found))
+
+
+def _by_kind(candidate: Candidate, card: Card) -> dict[str, set[str]]:
+    """The stages that a configuration reads, those too that these read, as text by kind."""
+    found: dict[str, set[str]] = {TRIAL: {repr(candidate.method.models(card))}}
+    waiting = list(candidate.method.stages(card, 0).values())
+    while waiting:
+        stage = waiting.pop()
+        found.setdefault(stage.kind, set()).add(repr(stage))
+        waiting += stage.inputs().values()
+    return found
+
+
+def contexts(block: Block, axis: Axis) -> Iterator[tuple[str, At]]:
+    """Everything else at its first, and each value of another knob, by name, with the rest at its first."""
+    yield "", At()
+    for other in block.axes:
+        if other is not axis and other.place not in axis.within:
+            yield from zip((f"{other.title} = {v}" for v in other.values[1:]), other.changes[1:], strict=True)
 
 
 def changes_a_stage(block: Block, axis: Axis, card: Card) -> bool:
-    """Whether what this axis is at decides a stage: with everything else at its first, or any one other axis
-    elsewhere."""
-    others = (change for other in block.axes if other is not axis for change in other.changes[1:])
-    for context in (At(), *others):
-        stages = {_stages_of(block.at(context.beside(change)), card) for change in axis.changes}
-        if len(stages) > 1:
-            return True
-    return False
+    """Whether what this axis is at decides a stage, in any of the contexts."""
+    return any(changed_kinds(block, axis, context, card) for _, context in contexts(block, axis))
 
 
 def _stage_choices(block: Block, card: Card) -> Iterator[Candidate]:

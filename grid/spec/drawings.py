@@ -7,7 +7,7 @@ from components.data.card import Card, CardError, load_card
 from components.identity import canonical_json, configuration
 from grid.names import UnknownName, component_class
 from grid.spec.build import NAME, build, class_of
-from grid.spec.space import Range, axes, configuration_of, merged, parse, points, under
+from grid.spec.space import Node, Range, Value, axes, configuration_of, merged, parse, points, under
 from grid.spec.spec import DatasetEntry, Spec, SpecError
 
 GENERATORS = "components.data.generators"
@@ -19,26 +19,40 @@ def drawings(spec: Spec) -> list[DatasetEntry]:
     SpecError for an unknown card or knob, a range (every value would be another data set), and a drawing that
     is given twice.
     """
-    return [one for position, entry in enumerate(spec.datasets) for one in _drawings(entry, position)]
+    pairs = zip(spec.datasets, generators(spec), strict=True)
+    return [one for entry, (where, tree) in pairs for one in _drawings(entry, where, tree)]
 
 
-def _drawings(entry: DatasetEntry, position: int) -> Iterator[DatasetEntry]:
+def generators(spec: Spec) -> list[tuple[str, Node]]:
+    """For each data set the place of its generator's knobs in the spec, and the tree of them."""
+    found: list[tuple[str, Node]] = []
+    for position, entry in enumerate(spec.datasets):
+        where = f"datasets.{position}.generator"
+        tree: Node = Value({})
+        if entry.generator:
+            tree = parse(generator_class(_card(entry), where), entry.generator, where)
+        for axis in axes(tree):
+            if isinstance(axis.node, Range):
+                place = under(where, axis.knob)
+                raise SpecError(f"{place}: every value is another data set, so give a finite list, no range")
+        found.append((where, tree))
+    return found
+
+
+def _card(entry: DatasetEntry) -> Card:
+    try:
+        return load_card(entry.name)
+    except CardError as error:
+        raise SpecError(str(error)) from error
+
+
+def _drawings(entry: DatasetEntry, where: str, tree: Node) -> Iterator[DatasetEntry]:
     if not entry.generator:
         yield entry
         return
-    try:
-        card = load_card(entry.name)
-    except CardError as error:
-        raise SpecError(str(error)) from error
-    where = f"datasets.{position}.generator"
-    tree = parse(generator_class(card, where), entry.generator, where)
-    for axis in axes(tree):
-        if isinstance(axis.node, Range):
-            place = under(where, axis.knob)
-            raise SpecError(f"{place}: every value is another data set, so give a finite list, no range")
     seen: set[str] = set()
     for knobs in (configuration_of(tree, at) for at in points(tree)):
-        same = canonical_json(configuration(generator_of(card, knobs, where)))
+        same = canonical_json(configuration(generator_of(_card(entry), knobs, where)))
         if same in seen:
             raise SpecError(f"{where}: {canonical_json(knobs)} is given twice")
         seen.add(same)

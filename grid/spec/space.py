@@ -1,6 +1,7 @@
 """Search spaces: what a spec writes for a method as a tree of choices and ranges, and its configurations."""
 
 import itertools
+import json
 import math
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,9 @@ class Record:
 Node = Value | Range | Choice | Record
 
 
+VARIANTS, VARIANT = "variants", "variant"  # in a block, and beside the knobs of one of its variants
+
+
 class Chooser(Protocol):
     """Who decides. A place is the dotted path of a knob; below a choice it has the option's number, for what
     lies there exists only where that option is chosen: `segmenter[1].scale`."""
@@ -87,6 +91,18 @@ class Axis:
     knob: str
     node: Choice | Range
     within: Mapping[str, int]
+
+    @property
+    def title(self) -> str:
+        """The knob's dotted name; a choice of whole blocks is one of variants."""
+        return self.knob or VARIANTS
+
+    @property
+    def values(self) -> list[str]:
+        """What it can be, as it is written; of a range its ends."""
+        if isinstance(self.node, Range):
+            return [_shown(end) for end in self.node.ends()]
+        return [_shown(configuration_of(option, At())) for option in self.node.options]
 
     @property
     def changes(self) -> list["At"]:
@@ -158,6 +174,17 @@ def under(place: str, name: str) -> str:
 def below(place: str, nth: int) -> str:
     """What lies in an option of the choice at this place."""
     return f"{place}[{nth}]"
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written; a record that has a name by that, and by what is given beside it."""
+    if not isinstance(value, Mapping):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if VARIANT in value:
+        return str(value[VARIANT])
+    rest = {name: inner for name, inner in value.items() if name != NAME}
+    knobs = ", ".join(f"{name}: {_shown(inner)}" for name, inner in rest.items())
+    return " ".join(filter(None, [str(value.get(NAME, "")), f"{{{knobs}}}" if knobs else ""]))
 
 
 def points(node: Node, kept: Container[str] | None = None, place: str = "") -> Iterator[At]:
