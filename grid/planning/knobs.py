@@ -87,12 +87,16 @@ class _Sweeps:
         self._options = dict(self._of_trials()) if self._counts else {}
 
     def explained(self) -> Explanation:
+        """A knob that several variants of a block sweep alike is one."""
+        alike: dict[tuple[str, ...], list[Axis]] = {}
+        for where, tree in self._trees.items():
+            for axis in axes(tree):
+                alike.setdefault((where, axis.knob, *axis.values), []).append(axis)
         found = [
-            (self._cost(where, axis), (where, axis.place))
-            for where, tree in self._trees.items()
-            for axis in axes(tree)
+            (self._cost(where, same), frozenset((where, axis.place) for axis in same))
+            for (where, *_), same in alike.items()
         ]
-        cheaper, left = self._cheaper({option: cost.place for cost, option in found})
+        cheaper, left = self._cheaper({options: cost.place for cost, options in found})
         passes = self._passes(self._plan.trials)
         return Explanation(tuple(cost for cost, _ in found), tuple(self._parted()), cheaper, (passes, left))
 
@@ -112,11 +116,11 @@ class _Sweeps:
             seed = {(SEEDS, ""): self._plan.spec.seeds.index(trial.seed)}
             yield trial.id, {**of_candidate[trial.candidate.identity], **of_data[trial.dataset.label], **seed}
 
-    def _cost(self, where: str, axis: Axis) -> KnobCost:
-        block = self._blocks.get(where)
+    def _cost(self, where: str, alike: list[Axis]) -> KnobCost:
+        block, axis = self._blocks.get(where), alike[0]
         place = block.name(axis) if block else under(where, axis.knob) if axis.knob else where
         values = " to ".join(axis.values) if isinstance(axis.node, Range) else ", ".join(axis.values)
-        first = self._at_first((where, axis.place))
+        first = self._at_first({(where, one.place) for one in alike})
         stages, when = self._changed_by_data(first) if block is None else self._changed(block, axis)
         if not first:
             return KnobCost(place, values, stages, when, None, None, None)
@@ -131,7 +135,7 @@ class _Sweeps:
         ]
         return KnobCost(place, values, stages, when, *factors)
 
-    def _at_first(self, *options: Option) -> list[PlannedTrial]:
+    def _at_first(self, options: Collection[Option]) -> list[PlannedTrial]:
         """The trials that are at the first value of these knobs, or have none."""
         every = self._plan.trials if self._counts else ()
         return [t for t in every if not any(self._options[t.id].get(option, 0) for option in options)]
@@ -160,17 +164,19 @@ class _Sweeps:
     def _passes(self, trials: Collection[PlannedTrial]) -> int:
         return sum(stage.model_passes for stage in self._stages(trials))
 
-    def _cheaper(self, places: dict[Option, str]) -> tuple[tuple[str, ...], int]:
+    def _cheaper(self, places: dict[frozenset[Option], str]) -> tuple[tuple[str, ...], int]:
         """See Explanation: whichever knob saves most is taken, again and again."""
         every = left = self._passes(self._plan.trials)
-        chosen: list[Option] = []
+        chosen: list[frozenset[Option]] = []
         while self._counts and left * SHARE > every:
-            after = {one: self._passes(self._at_first(*chosen, one)) for one in places if one not in chosen}
-            best = min(after, key=lambda one: after[one], default=None)
-            if best is None or after[best] >= left:
+            left_of = {
+                one: self._passes(self._at_first(one.union(*chosen))) for one in places if one not in chosen
+            }
+            best = min(left_of, key=lambda one: left_of[one], default=None)
+            if best is None or left_of[best] >= left:
                 return (), every
             chosen.append(best)
-            left = after[best]
+            left = left_of[best]
         return tuple(places[one] for one in chosen), left
 
     def _parted(self) -> Iterator[Parted]:

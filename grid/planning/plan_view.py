@@ -66,9 +66,13 @@ def _others(statuses: Counter[str]) -> str:
 
 def _table(plan: Plan) -> Table:
     table = Table("stage", "data set", "distinct", "cached", "images each", box=None, pad_edge=False)
+    drawings = Counter(dataset.name for dataset in plan.datasets)
+    shown = {name: f"{name}, {n} drawings" if n > 1 else name for name, n in drawings.items()}
     rows: dict[tuple[str, str], list[PlannedStage]] = {}
     for stage in plan.stages.values():
-        rows.setdefault((stage.stage.kind, stage.dataset.label if stage.dataset else "-"), []).append(stage)
+        rows.setdefault((stage.stage.kind, shown[stage.dataset.name] if stage.dataset else "-"), []).append(
+            stage
+        )
     for (kind, dataset), same in rows.items():
         cached = sum(stage.key in plan.cached for stage in same)
         images = max(stage.images for stage in same)

@@ -110,6 +110,17 @@ def shown(told: Explanation) -> list[str]:
     return text.getvalue().splitlines()
 
 
+def test_a_knob_that_all_variants_sweep_is_one(plan: Make) -> None:
+    block = {"method": "seg_mil_cbm", "clip": CLIP, "tau_iou": [0.3, 0.5], "bag_size": 3}
+    variants = {"a": {"recipe": {"epochs": 2}}, "b": {"recipe": {"epochs": 3}, "bag_size": [4, 5]}}
+    told = explained(plan({**block, "variants": variants}))
+    assert [(knob.place, knob.values, knob.trials) for knob in told.knobs] == [
+        ("methods.0.variants", "a, b", 3),
+        ("methods.0.tau_iou", "0.3, 0.5", 2),
+        ("methods.0.bag_size", "4, 5", 1.5),
+    ]
+
+
 def test_every_knob_has_one_line(plan: Make) -> None:
     told = explained(plan(BLOCK, seeds=[0, 1]))
     lines = shown(told)
