@@ -67,7 +67,7 @@ class Wanted:
         wanted = (table["group_name"] == "all") != groups
         table = table[wanted if self.dataset is None else wanted & (table["dataset"] == self.dataset)]
         table = of_one_selection(table, selections, ["dataset", "method", "config_id"])
-        return _with_settings(table.dropna(subset="score"))
+        return with_settings(table.dropna(subset="score"))
 
     @property
     def experiments(self) -> list[str]:
@@ -196,7 +196,8 @@ def by_setting(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"score": of_drawings.groupby(level="setting").mean(), "seconds": seconds})
 
 
-def _with_settings(scores: pd.DataFrame) -> pd.DataFrame:
+def with_settings(scores: pd.DataFrame) -> pd.DataFrame:
+    """With the column `setting`: method and knobs, which a configuration has on every drawing."""
     known = scores.drop_duplicates("config_id")[["config_id", "method", "config"]]
     settings = {
         config_id: f"{method} {json.dumps(flat_config(config), sort_keys=True)}"

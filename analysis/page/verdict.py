@@ -25,8 +25,8 @@ class Chosen:
     @property
     def best(self) -> pd.DataFrame:
         """The rows of the best of all."""
-        first = self.rows["setting"] == self.rows["setting"].iloc[0]
-        return self.rows.loc[first]
+        best: pd.DataFrame = self.rows[self.rows["setting"] == self.rows["setting"].iloc[0]]
+        return best
 
 
 def by_validation(
