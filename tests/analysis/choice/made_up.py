@@ -22,7 +22,7 @@ def trial(
 def enter(
     store: ResultsStore, trials: Sequence[dict[str, Any]], spec: str = "", experiment: str = "e"
 ) -> None:
-    """Enters the trials as a launch with this spec left them."""
+    """Enters the trials as a launch with this spec left them; those that are done are shared."""
     launch = store.begin_launch(experiment, spec=spec, plan={}, command="")
     for one in trials:
         entry = TrialEntry(
@@ -33,6 +33,9 @@ def enter(
         store.enter(experiment, [entry])
         if one["numbers"] is None:
             store.fail(entry.id, "boom")
+            continue
+        attempt = store.claim(entry.id, launch)
+        if attempt is None:
             continue
         metrics: list[dict[str, Any]] = [
             {"name": name, "split": split, "selection": selection, "value": value}
@@ -49,7 +52,7 @@ def enter(
             for (group, selection), value in one["groups"].items()
         ]
         report = {
-            "attempt": store.claim(entry.id, launch), "metrics": metrics, "n_failed": 0, "on_failed": "wrong",
+            "attempt": attempt, "metrics": metrics, "n_failed": 0, "on_failed": "wrong",
             "seconds": one["seconds"], "provenance": {},
         }  # fmt: skip
         assert store.finish(entry.id, report)
