@@ -119,7 +119,8 @@ def choices(validation: pd.DataFrame, asked: Mapping[str, list[str]], tie: str =
             },
             "chosen_from": 1 if len(settings) == 1 else 0 if others.empty else len(others),
         }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["chosen", "plain", "chosen_from"])
+    columns = ["chosen", "plain", "chosen_from"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=object)
 
 
 def _best(score: pd.DataFrame, seconds: pd.DataFrame, tie: str) -> str | None:

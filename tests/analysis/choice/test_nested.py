@@ -248,7 +248,7 @@ def test_only_the_nested_choice_is_unbiased_where_all_configurations_are_equal()
     """k equal configurations; each has an accident on each drawing, which validation and test of the drawing share,
     and noise of each split. What a drawing's own validation chooses is better on this drawing than on a new one, by
     E[largest of k] * accident² / sqrt(accident² + noise²); what the others choose is not."""
-    random, truth, accident, noise, k, drawings, times = np.random.default_rng(0), 0.7, 0.03, 0.02, 6, 4, 200
+    random, truth, accident, noise, k, drawings, times = np.random.default_rng(0), 0.7, 0.03, 0.02, 6, 4, 120
     names = [f"k{i}" for i in range(k)]
     asked = {f"d{i}": names for i in range(drawings)}
     nested, plain = np.empty(times), np.empty(times)
@@ -277,3 +277,34 @@ def test_where_the_best_configuration_is_clear_nothing_is_lost() -> None:
     )
     found = choices(table, {drawing: ["a", "b"] for drawing in DRAWINGS})
     assert found["chosen"].tolist() == found["plain"].tolist() == ["b"] * 4
+
+
+def test_a_drawing_without_any_number_has_no_part_in_the_choice() -> None:
+    scores = {("a", "d0"): 0.5, ("a", "d1"): 0.9, ("b", "d0"): 0.6, ("b", "d1"): 0.1}
+    rows = [
+        {"setting": setting, "drawing": drawing, "score": score, "seconds": 1.0}
+        for (setting, drawing), score in scores.items()
+    ]
+    found = choices(pd.DataFrame(rows), {drawing: ["a", "b"] for drawing in ("d0", "d1", "lost")})
+    assert found["chosen"].tolist() == ["a", "b", "a"], "by d1; by d0; by both"
+    assert found["plain"].tolist() == ["b", "a", None]
+    assert found["chosen_from"].tolist() == [2, 2, 2]
+
+
+def test_a_drawing_for_which_nothing_can_be_chosen_is_lost_and_the_others_count(sqlite: str) -> None:
+    """Only on d0 the two configurations have validation numbers, so that none chooses for d0 itself."""
+    trials = []
+    for drawing in ("d0", "d1", "d2"):
+        for k in (1, 2):
+            numbers: dict[tuple[str, str, str], float | None] = {(WORST, "test", "last"): k / 10}
+            if drawing == "d0":
+                numbers[WORST, "val", "last"] = k / 5
+            trials.append(trial("m", k, 0, numbers, drawing=drawing))
+    first, second, third, over = rows(filled(sqlite, trials), "e")
+    assert (first["chosen"], first["chosen_from"], first["n"], first["mean"]) == (None, 0, 0, None)
+    assert (first["plain_chosen"], first["plain_mean"]) == ("k=2", pytest.approx(0.2))
+    for row in (second, third):
+        assert (row["chosen"], row["plain_chosen"], row["mean"]) == ("k=2", None, pytest.approx(0.2))
+    assert (over["n"], over["n_planned"], over["plain_gain"]) == (2, 3, None)
+    assert over["chosen"] == "k=2 (2 of 3)"
+    assert "nothing" in called(sqlite, "e").stdout

@@ -208,6 +208,26 @@ def test_the_report_says_and_follows_it(tmp_path: Path, by: str, metric: str) ->
         assert line in page
 
 
+def test_over_several_drawings_the_report_takes_the_configuration_that_is_best_on_all(
+    sqlite: str, tmp_path: Path
+) -> None:
+    """k = 1 is the best on one drawing, k = 2 on the mean of both."""
+    val = {("m", 1): (0.9, 0.1), ("m", 2): (0.6, 0.6), ("standard", 1): (0.2, 0.2)}
+    test = {("m", 1): (0.95, 0.15), ("m", 2): (0.7, 0.5), ("standard", 1): (0.3, 0.2)}
+    trials = [
+        trial(*cell, seed, {(WORST, "val", "last"): val[cell][d], (WORST, "test", "last"): test[cell][d]},
+              drawing=f"d{d}")
+        for cell in val for seed in SEEDS for d in (0, 1)
+    ]  # fmt: skip
+    store = ResultsStore.open(sqlite)
+    enter(store, trials)
+    write_report(store, "e", tmp_path / "e.html")
+    page = (tmp_path / "e.html").read_text()
+    assert "m (k=2). On the test split it has 0.600, +0.350 [" in page
+    assert "to standard (0.250), paired over 2 drawings of the data." in page
+    assert page.count('<tr class="best">') == 2, "its row on each drawing"
+
+
 @pytest.mark.parametrize(("tie", "k"), [("knobs", 1), ("fastest", 2)])
 def test_ties_go_by_the_rule_of_the_spec(tmp_path: Path, tie: str, k: int) -> None:
     """Validation numbers are equal but for the order in which seeds were added; k = 3 is fastest, and worse."""
