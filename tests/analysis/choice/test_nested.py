@@ -280,7 +280,7 @@ def test_where_the_best_configuration_is_clear_nothing_is_lost() -> None:
 
 
 def test_a_drawing_without_any_number_has_no_part_in_the_choice() -> None:
-    scores = {("a", "d0"): 0.5, ("a", "d1"): 0.9, ("b", "d0"): 0.6, ("b", "d1"): 0.1}
+    scores = {("a", "d0"): 0.5, ("a", "d1"): 0.9, ("b", "d0"): 0.6, ("b", "d1"): 0.1, ("c", "lost"): 0.9}
     rows = [
         {"setting": setting, "drawing": drawing, "score": score, "seconds": 1.0}
         for (setting, drawing), score in scores.items()
