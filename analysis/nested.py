@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.compare import BASELINE, EVERY_DRAWING, Wanted, named, with_settings
 from analysis.intervals import interval_of_difference, interval_of_mean
 from analysis.protocol import best
-from analysis.tables import one_warning, read, varying_knobs
+from analysis.tables import data_names, one_warning, read, varying_knobs
 from grid.results.store import ResultsStore
 
 PLANNED = """
@@ -41,7 +41,8 @@ class Nested:
 
 def nested(store: ResultsStore, wanted: Wanted, *, baseline: str | None = None) -> Nested:
     """Chooses for each drawing of a data set by the validation numbers of its other drawings, and reads what
-    was chosen on this one: nothing of a drawing has a part in the choice that it judges.
+    was chosen on this one: nothing of a drawing has a part in the choice that it judges. Drawings of a data
+    set differ in nothing but the generator's seed; with other knobs they are other data, and named so.
 
     baseline: a method or the beginning of a configuration's id; `standard`, where it is None and there is
     one. The choices for two drawings share the validation numbers of all others, so that their means are not
@@ -54,14 +55,19 @@ def nested(store: ResultsStore, wanted: Wanted, *, baseline: str | None = None) 
         store.experiment_summary(name)
     trials = with_settings(read(store, PLANNED, experiments=wanted.experiments, forms=wanted.forms))
     trials = trials if wanted.dataset is None else trials[trials["dataset"] == wanted.dataset]
-    trials = trials.assign(knobs=varying_knobs(trials))
+    alike = data_names(store, trials.rename(columns={"drawing": "data_fingerprint"}), but="seed")
+    trials = trials.assign(knobs=varying_knobs(trials), dataset=alike)
     if baseline is not None and not named(trials, baseline).any():
         raise LookupError(f"{', '.join(wanted.experiments)}: no configuration {baseline!r}")
     drawn = trials.groupby("dataset")["drawing"].nunique()
     if not (drawn > 1).any():
         raise LookupError(_drawn_once(wanted, list(drawn.index)))
     scores = wanted.scores(store, wanted.split)
-    validation = wanted.validation(store, scores)
+    names = trials.drop_duplicates("drawing").set_index("drawing")["dataset"]
+    validation, scores = (
+        table.assign(dataset=table["drawing"].map(names))
+        for table in (wanted.validation(store, scores), scores)
+    )
     rows: list[dict[str, Any]] = []
     left_out = [f"{dataset} is left out: it was drawn once" for dataset in drawn.index[drawn == 1]]
     for dataset in drawn.index[drawn > 1]:
@@ -89,7 +95,13 @@ def nested(store: ResultsStore, wanted: Wanted, *, baseline: str | None = None) 
 
 
 def _drawn_once(wanted: Wanted, datasets: list[str]) -> str:
-    what = f"{', '.join(datasets)} was drawn once" if datasets else "there is no trial"
+    what = (
+        f"{', '.join(datasets)} was drawn once"
+        if len(datasets) == 1
+        else f"{', '.join(datasets)} were each drawn once"
+        if datasets
+        else "there is no trial"
+    )
     return (
         f"{', '.join(wanted.experiments)}: {what}, and nested cross-validation needs two drawings or more: "
         "sweep the generator's seed in the spec (datasets: [{name: NAME, generator: {seed: [0, 1, 2]}}]), "

@@ -99,17 +99,22 @@ def named(store: ResultsStore, table: pd.DataFrame, experiment: str | None = Non
     return table.assign(knobs=varying_knobs(table, _generators(store, table)))
 
 
-def data_names(store: ResultsStore, table: pd.DataFrame) -> list[str]:
+def data_names(store: ResultsStore, table: pd.DataFrame, but: str | None = None) -> list[str]:
     """For each row its data set and, where the table has several drawings of it, the knobs of the generator
-    in which they differ."""
+    in which they differ. but: one that does not count."""
     drawn = {one: _without_prefix(knobs) for one, knobs in _generators(store, table).items()}
     values: dict[tuple[str, str], set[str]] = {}
     pairs = list(zip(table["dataset"], table["data_fingerprint"], strict=True))
     for dataset, one in pairs:
         for name, value in drawn.get(one, {}).items():
-            values.setdefault((dataset, name), set()).add(value)
+            if name != but:
+                values.setdefault((dataset, name), set()).add(value)
     told = [
-        [f"{name}={value}" for name, value in drawn.get(one, {}).items() if len(values[dataset, name]) > 1]
+        [
+            f"{name}={value}"
+            for name, value in drawn.get(one, {}).items()
+            if len(values.get((dataset, name), ())) > 1
+        ]
         for dataset, one in pairs
     ]
     return [

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.compare import BASELINE, EVERY_DRAWING, Wanted, by_setting, compare
 from analysis.protocol import Protocol, best
+from analysis.tables import varying_knobs
 from grid.results.store import ResultsStore
 
 METRICS = ("worst_group_accuracy", "average_accuracy")
@@ -49,6 +50,8 @@ def by_validation(
         rows = leaders.assign(setting=leaders["config_id"].map(of_id))
         rows = rows.assign(place=rows["setting"].map(places)).dropna(subset="place")
         rows = rows.sort_values("place", kind="stable").drop(columns="place")
+        if leaders["data_fingerprint"].nunique() > 1:  # what is chosen for all drawings is none of one
+            rows = rows.assign(knobs=pd.Series(varying_knobs(leaders), leaders.index))
         if not pd.isna(rows.iloc[0][metric]):
             return Chosen(metric, wanted.chosen_by, rows)
     return Chosen(METRICS[-1], METRICS[-1], leaders[:0])

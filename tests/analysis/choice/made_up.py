@@ -10,12 +10,13 @@ Numbers = Mapping[tuple[str, str, str], float | None]  # by metric, split, selec
 
 def trial(
     method: str, k: int, seed: int, numbers: Numbers | None, *, drawing: str = "f", seconds: float = 1.0,
-    groups: Mapping[tuple[str, str], float] | None = None,
+    groups: Mapping[tuple[str, str], float] | None = None, generator: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """numbers None: it failed. groups: accuracy on the test split by group and selection."""
+    """numbers None: it failed. groups: accuracy on the test split by group and selection. generator: knobs of
+    what drew the data."""
     return {
         "method": method, "k": k, "seed": seed, "numbers": numbers, "drawing": drawing, "seconds": seconds,
-        "groups": groups or {},
+        "groups": groups or {}, "generator": generator or {},
     }  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def enter(
         entry = TrialEntry(
             id="-".join(str(one[name]) for name in ("method", "k", "drawing", "seed")), method=one["method"],
             method_version=1, dataset="birds", data_fingerprint=one["drawing"], seed=one["seed"],
-            config={"k": one["k"]},
+            config={"k": one["k"]}, drawing={"generator": one["generator"]} if one["generator"] else {},
         )  # fmt: skip
         store.enter(experiment, [entry])
         if one["numbers"] is None:

@@ -239,6 +239,23 @@ def test_one_seed_has_no_interval_on_a_drawing_and_one_over_drawings(sqlite: str
     assert (over["ci_low"], over["ci_high"]) == pytest.approx(fraction_interval(means))
 
 
+def test_drawings_of_other_data_are_not_drawings_of_the_same(sqlite: str) -> None:
+    """d0 and d1, and d2 and d3, differ in the seed; the pairs in the fog as well."""
+    trials, values = made()
+    for one in trials:
+        number = DRAWINGS.index(one["drawing"])
+        one["generator"] = {"seed": number % 2, "fog": 0.1 if number < 2 else 0.9}
+    table = rows(filled(sqlite, trials), "e", "--method", "m")
+    assert [row["dataset"] for row in table] == ["birds (fog=0.1)"] * 3 + ["birds (fog=0.9)"] * 3
+    for drawing, other, row in zip(DRAWINGS, ("d1", "d0", "d3", "d2"), table[:2] + table[3:5], strict=True):
+        k = max(KS, key=lambda k: values["m", k, other, "val"].mean())
+        assert (row["drawing"], row["chosen"]) == (drawing, f"k={k}")
+    assert [row["n"] for row in table if row["drawing"] == "all"] == [2, 2]
+    first = [one | {"seed": one["seed"] + 20} for one in trials if one["drawing"] in ("d0", "d2")]
+    refused = called(filled(sqlite, first, experiment="two"), "two")
+    assert "birds (fog=0.1), birds (fog=0.9) were each drawn once" in refused.stderr
+
+
 def expected_largest(k: int) -> float:
     """Mean of the largest of k standard normal numbers."""
     return float(quad(lambda x: x * k * norm.pdf(x) * norm.cdf(x) ** (k - 1), -8, 8)[0])

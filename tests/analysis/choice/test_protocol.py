@@ -216,7 +216,7 @@ def test_over_several_drawings_the_report_takes_the_configuration_that_is_best_o
     test = {("m", 1): (0.95, 0.15), ("m", 2): (0.7, 0.5), ("standard", 1): (0.3, 0.2)}
     trials = [
         trial(*cell, seed, {(WORST, "val", "last"): val[cell][d], (WORST, "test", "last"): test[cell][d]},
-              drawing=f"d{d}")
+              drawing=f"d{d}", generator={"seed": d})
         for cell in val for seed in SEEDS for d in (0, 1)
     ]  # fmt: skip
     store = ResultsStore.open(sqlite)
