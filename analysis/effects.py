@@ -1,5 +1,6 @@
 """What knobs do to a metric: the view `ablation`, with differences to any value and corrected p-values."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from analysis.intervals import interval_of_difference
-from analysis.tables import Where, common_notes, last_plan, rows_of, selected
+from analysis.tables import Where, common_notes, last_plan, of_one_selection, rows_of, selected
 from grid.results.store import ResultsStore
 
 SERIES = ["form", "dataset", "data_fingerprint", "method", "method_version", "parameter", "group_name"]
@@ -25,7 +26,7 @@ def effects(
     method: str | None = None,
     metric: str = "worst_group_accuracy",
     split: str = "test",
-    selection: str = "last",
+    selections: Sequence[str] = ("last",),
     to: str | None = None,
     every_form: bool = False,
 ) -> pd.DataFrame:
@@ -35,7 +36,8 @@ def effects(
     rows of its own. `to`: the value that differences are to, of every knob that has it, in place of the
     smallest one; `default` is what the method has where a spec says nothing, as the last launch planned it.
     `p` is the two-sided p-value of a paired t-test over seeds, `p_holm` the same corrected by Holm's method
-    for all differences in the table.
+    for all differences in the table. selections: rules by which weights were chosen; a method has the first
+    that as many of its rows have as any.
 
     Raises LookupError for an experiment that is not in the store, and for a `to` that no knob has.
     """
@@ -45,12 +47,14 @@ def effects(
         "dataset": dataset,
         "metric": metric,
         "split": split,
-        "selection": selection,
+        "selection": list(selections),
         "parameter": parameter,
         "method": method,
     }
-    table = rows_of(store, "ablation", wanted, every_form)
-    by_seed = _by_seed(selected(store, "ablation_cell", wanted).dropna(subset="score"))
+    whole = ["form", "dataset", "data_fingerprint", "method"]
+    table = of_one_selection(rows_of(store, "ablation", wanted, every_form), selections, whole)
+    cells = selected(store, "ablation_cell", wanted).merge(table[[*whole, "selection"]].drop_duplicates())
+    by_seed = _by_seed(cells.dropna(subset="score"))
     if to is not None and not table.empty:
         table = _against(table, by_seed, _references(store, experiment, table, to), metric)
     table = table.astype(dict.fromkeys(COLUMNS[1:], float))  # objects, where all are NULL

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.compare import BASELINE, Wanted, named
+from analysis.compare import BASELINE, Wanted, named, one_configuration
 from analysis.intervals import interval_of_difference, interval_of_mean, wilson
 from analysis.tables import last_plan, varying_knobs
 from grid.results.store import ResultsStore
@@ -20,21 +20,26 @@ def groups(store: ResultsStore, wanted: Wanted, *, baseline: str | None = None) 
     images_ci_low and images_ci_high, Wilson's interval of the mean as a share of that many images, for
     accuracies of groups, say how much that is.
 
+    selection: the rule of the weights. Where the protocol names an accuracy to choose by, a baseline with
+    several configurations stands for the one that is best on the validation split; baseline_id is its id.
+
     Raises LookupError for an experiment that is not in the store or has no such metric of groups, and for a
     baseline that it has not, or has several of.
     """
     store.experiment_summary(wanted.experiment)
     found = wanted.scores(store, wanted.split, groups=True)
     if found.empty:
-        raise LookupError(
-            f"{wanted.experiment} has no {wanted.metric} of groups ({wanted.split}, {wanted.selection})"
-        )
-    table = found.groupby(["dataset", "method", "config_id", "config", "group_name"])["score"].agg(
-        ["mean", "count"]
-    )
+        where = f"{wanted.split}, {' or '.join(wanted.protocol.selections)}"
+        raise LookupError(f"{wanted.experiment} has no {wanted.metric} of groups ({where})")
+    columns = ["dataset", "method", "config_id", "config", "selection", "group_name"]
+    table = found.groupby(columns)["score"].agg(["mean", "count"])
     table = table.rename(columns={"count": "n"}).reset_index()
+    chosen_by = wanted.validation(store, found) if wanted.protocol.metric else found[:0]
     by_seed = {line: rows.groupby("seed")["score"].mean() for line, rows in found.groupby(LINE)}
-    bases = {dataset: _baseline(rows, baseline) for dataset, rows in table.groupby("dataset")}
+    bases = {
+        dataset: _baseline(rows, baseline, chosen_by[chosen_by["dataset"] == dataset], wanted.protocol.tie)
+        for dataset, rows in table.groupby("dataset")
+    }
     if baseline is not None and not any(bases.values()):
         raise LookupError(f"{wanted.experiment} has no configuration {baseline!r}")
     sizes = _sizes(store, wanted)
@@ -47,7 +52,7 @@ def groups(store: ResultsStore, wanted: Wanted, *, baseline: str | None = None) 
         other = by_seed.get((row["dataset"], *base, row["group_name"])) if base else None
         is_base = base == (row["method"], row["config_id"])
         gains = pd.Series(dtype=float) if other is None or is_base else (own - other).dropna()
-        row["baseline"] = base[0] if base else None
+        row["baseline"], row["baseline_id"] = base or (None, None)
         row["difference"] = gains.mean() if len(gains) else None
         row["difference_ci_low"], row["difference_ci_high"] = interval_of_difference(gains, wanted.metric)
         rows.append(row)
@@ -71,9 +76,14 @@ def _of_images(mean: float, images: int | None, metric: str) -> tuple[float | No
     return wilson(mean, images)
 
 
-def _baseline(rows: pd.DataFrame, name: str | None) -> tuple[str, str] | None:
-    """Method and configuration of the baseline."""
+def _baseline(
+    rows: pd.DataFrame, name: str | None, validation: pd.DataFrame, tie: str
+) -> tuple[str, str] | None:
+    """Method and configuration of the baseline. validation: numbers to choose one by, if any."""
     one = rows[named(rows, name or BASELINE)][["method", "config_id"]].drop_duplicates()
+    if validation["config_id"].isin(one["config_id"]).any():
+        chosen, _ = one_configuration(rows, validation, name or BASELINE, tie=tie)
+        one = one[one["config_id"] == chosen]
     if len(one) > 1 and name is not None:
         raise LookupError(f"{name!r} has {len(one)} configurations: name one by its id")
     return (str(one.iloc[0]["method"]), str(one.iloc[0]["config_id"])) if len(one) == 1 else None

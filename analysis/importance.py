@@ -40,8 +40,8 @@ def importance(
     method has 4 configurations that differ.
     """
     table = scores(
-        store, experiment, [metric], dataset=dataset, method=method, split=split, selection=selection,
-        every_form=every_form,
+        store, experiment, [metric], dataset=dataset, method=method, split=split,
+        selections=[selection], every_form=every_form,
     )  # fmt: skip
     table = table[table["n"] > 0]
     found = [

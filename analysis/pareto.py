@@ -1,5 +1,7 @@
 """Configurations that no other beats in every number that is asked for."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ FROM trial t JOIN (SELECT DISTINCT trial_id FROM asked_trial WHERE experiment = 
   ON e.trial_id = t.id
 WHERE t.status = 'done' GROUP BY t.dataset, t.config_id
 """
-KEY = ["dataset", "method", "config_id", "knobs"]
+KEY = ["dataset", "method", "config_id", "knobs", "selection"]
 
 
 def pareto(
@@ -25,7 +27,7 @@ def pareto(
     dataset: str | None = None,
     method: str | None = None,
     split: str = "test",
-    selection: str = "last",
+    selections: Sequence[str] = ("last",),
     every_form: bool = False,
 ) -> pd.DataFrame:
     """A row for each configuration that has all of the numbers, with their means over seeds.
@@ -40,7 +42,7 @@ def pareto(
     """
     metrics = [name for name in [*most, *least] if name != "seconds"]
     table = scores(
-        store, experiment, metrics, dataset=dataset, method=method, split=split, selection=selection,
+        store, experiment, metrics, dataset=dataset, method=method, split=split, selections=selections,
         every_form=every_form,
     )  # fmt: skip
     wide = table.pivot(index=KEY, columns="metric", values="mean").reset_index()

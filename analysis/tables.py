@@ -21,6 +21,7 @@ VARIANTS = """
 SELECT t.config_id, MIN(e.variant) AS variant FROM asked_trial e JOIN trial t ON t.id = e.trial_id
 WHERE e.experiment = :experiment GROUP BY t.config_id
 """
+CONFIGURATION = ["form", "dataset", "data_fingerprint", "method", "config_id"]
 Where = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
 
 
@@ -31,24 +32,25 @@ def leaderboard(
     dataset: str | None = None,
     method: str | None = None,
     split: str = "test",
-    selection: str = "last",
+    selections: Sequence[str] = ("last",),
     every_form: bool = False,
 ) -> pd.DataFrame:
     """Rows of the view `leaderboard`, the best worst group first, and `knobs`: those of a method
     that vary within the table. With `experiment`, the configurations that it asks for; their
     seeds are those of the whole store. With `every_form` also
-    configurations that only an earlier form of an experiment asked for. Raises LookupError for an experiment
-    that is not in the store.
+    configurations that only an earlier form of an experiment asked for. selections: rules by which weights
+    were chosen; all numbers of a configuration are of the first that has as many of them as any. Raises
+    LookupError for an experiment that is not in the store.
     """
     asked = None if experiment is None else _configurations(store, experiment, every_form)
     wanted: Where = {
         "dataset": dataset,
         "method": method,
         "split": split,
-        "selection": selection,
+        "selection": list(selections),
         "config_id": asked,
     }
-    table = rows_of(store, "leaderboard", wanted, every_form)
+    table = of_one_selection(rows_of(store, "leaderboard", wanted, every_form), selections, CONFIGURATION)
     table = table.sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
     return named(store, table, experiment)
 
@@ -61,28 +63,29 @@ def scores(
     dataset: str | None = None,
     method: str | None = None,
     split: str = "test",
-    selection: str = "last",
+    selections: Sequence[str] = ("last",),
     group: str = "all",
     every_form: bool = False,
 ) -> pd.DataFrame:
     """Any metrics of an experiment's configurations: rows of the view `score`, a column `metric` and its
-    statistics, and `knobs` as in `leaderboard`. every_form and LookupError as there,
-    and for a metric that no trial of the experiment has."""
+    statistics, and `knobs` as in `leaderboard`. selections, every_form and LookupError as there, and
+    for a metric that no trial of the experiment has."""
     asked = _configurations(store, experiment, every_form)
     wanted: Where = {
         "dataset": dataset,
         "method": method,
         "split": split,
-        "selection": selection,
+        "selection": list(selections),
         "group_name": group,
         "config_id": asked,
     }
-    table = rows_of(store, "score", {**wanted, "metric": list(metrics)}, every_form)
+    found = rows_of(store, "score", {**wanted, "metric": list(metrics)}, every_form)
+    table = of_one_selection(found, selections, CONFIGURATION)
     absent = [name for name in metrics if not (table["metric"] == name).any()]
     if absent:
         there = set(rows_of(store, "score", wanted, every_form)["metric"])
         near = get_close_matches(absent[0], sorted(there), n=4, cutoff=0.3)
-        where = ", ".join(filter(None, [dataset, method, split, selection, group]))
+        where = ", ".join(filter(None, [dataset, method, split, " or ".join(selections), group]))
         raise LookupError(f"{experiment} has no {absent[0]} ({where}); closest: {near}")
     return named(store, table, experiment)
 
@@ -96,17 +99,22 @@ def named(store: ResultsStore, table: pd.DataFrame, experiment: str | None = Non
     return table.assign(knobs=varying_knobs(table, _generators(store, table)))
 
 
-def data_names(store: ResultsStore, table: pd.DataFrame) -> list[str]:
+def data_names(store: ResultsStore, table: pd.DataFrame, but: str | None = None) -> list[str]:
     """For each row its data set and, where the table has several drawings of it, the knobs of the generator
-    in which they differ."""
+    in which they differ. but: one that does not count."""
     drawn = {one: _without_prefix(knobs) for one, knobs in _generators(store, table).items()}
     values: dict[tuple[str, str], set[str]] = {}
     pairs = list(zip(table["dataset"], table["data_fingerprint"], strict=True))
     for dataset, one in pairs:
         for name, value in drawn.get(one, {}).items():
-            values.setdefault((dataset, name), set()).add(value)
+            if name != but:
+                values.setdefault((dataset, name), set()).add(value)
     told = [
-        [f"{name}={value}" for name, value in drawn.get(one, {}).items() if len(values[dataset, name]) > 1]
+        [
+            f"{name}={value}"
+            for name, value in drawn.get(one, {}).items()
+            if len(values.get((dataset, name), ())) > 1
+        ]
         for dataset, one in pairs
     ]
     return [
@@ -216,6 +224,17 @@ def _configurations(store: ResultsStore, experiment: str, every_form: bool) -> l
         "WHERE experiment = :experiment" + ("" if every_form else " AND form = 'present'")
     )
     return list(read(store, query, experiment=experiment)["config_id"])
+
+
+def of_one_selection(table: pd.DataFrame, selections: Sequence[str], key: list[str]) -> pd.DataFrame:
+    """Of the rows that are alike in `key`, those of one selection: of the one with most rows, so that nothing
+    is lost, and of equals the first."""
+    if len(selections) == 1:
+        return table
+    counts = table.groupby([*key, "selection"]).size().reset_index(name="rows")
+    counts["place"] = counts["selection"].map(list(selections).index)
+    counts = counts.sort_values(["rows", "place"], ascending=[False, True]).drop_duplicates(key)
+    return table.merge(counts[[*key, "selection"]])
 
 
 def varying_knobs(table: pd.DataFrame, drawn: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:

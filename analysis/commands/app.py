@@ -41,7 +41,13 @@ Dataset = Annotated[str | None, typer.Option(help="One data set only.")]
 Method = Annotated[str | None, typer.Option(help="One method only.")]
 Metric = Annotated[str, typer.Option(help="Which number.")]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
-Selection = Annotated[str, typer.Option(help="By which rule the weights were chosen.")]
+Selection = Annotated[
+    str | None,
+    typer.Option(
+        help="By which rule the weights were chosen; else as the experiment's spec says, or last.",
+        show_default=False,
+    ),
+]
 
 
 @contextmanager

@@ -21,9 +21,13 @@ def errors(
     b: str,
     dataset: Dataset = None,
     metric: Annotated[
-        str,
-        typer.Option(help="By which one of a method's configurations is chosen, on the validation split."),
-    ] = "worst_group_accuracy",
+        str | None,
+        typer.Option(
+            help="By which one of a method's configurations is chosen, on the validation split; else as the "
+            "experiment's spec says, or worst_group_accuracy.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
     every_form: EveryForm = False,
     results: Results = None,
@@ -32,11 +36,13 @@ def errors(
     ids. An image that failed is wrong. Below: how many images each gets wrong, by seed and by group."""
     from analysis.compare import Wanted
     from analysis.images.errors import errors as found_errors
+    from analysis.protocol import protocol_of
     from analysis.tables import records, warning_note
 
     with open_store(results) as store:
         store.experiment_summary(experiment)
-        wanted = Wanted(experiment, metric, dataset=dataset, every_form=every_form)
+        protocol = protocol_of(store, experiment).by_metric(metric)
+        wanted = Wanted(experiment, protocol=protocol, dataset=dataset, every_form=every_form)
         found = found_errors(store, wanted, a, b)
     table = found.images.head(limit)
     rows = records(table)
@@ -59,6 +65,7 @@ def errors(
         (
             f"{len(table)} of {len(found.images)} images; what is said of one is of the seed beside it",
             *_cells(found.cells),
+            *([f"{protocol.said}; predictions are of the last epoch"] if protocol.said else []),
             *(
                 f"picture of image {row['image_id']} by {side}: {row[f'picture_{side}']}"
                 for row in rows

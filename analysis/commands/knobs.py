@@ -1,7 +1,7 @@
 """Commands that say what knobs, configurations and groups make of a number."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from analysis.commands.app import (
     open_store,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Plot = Annotated[Path | None, typer.Option(help="Also a picture: a file such as effects.svg or effects.png.")]
 
 
@@ -31,7 +34,7 @@ def ablation(
     method: Method = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "test",
-    selection: Selection = "last",
+    selection: Selection = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -46,12 +49,14 @@ def ablation(
     largest difference first. `p (Holm)` is corrected for all differences that are shown."""
     from analysis import tables
     from analysis.effects import effect_note, effects
+    from analysis.protocol import protocol_of
     from analysis.terminal import number, with_interval
 
     with open_store(results) as store:
+        protocol = protocol_of(store, experiment, selection)
         table = effects(
             store, experiment, parameter=parameter, dataset=dataset, method=method, metric=metric,
-            split=split, selection=selection, to=to, every_form=every_form,
+            split=split, selections=protocol.selections, to=to, every_form=every_form,
         )  # fmt: skip
         data = tables.data_names(store, table)
     if plot is not None:
@@ -60,7 +65,7 @@ def ablation(
         save(effects_of_knobs, table, plot, height=max(0.3 * len(table), 2.1))
     rows = tables.records(table)
     return answer(
-        f"{experiment}: {metric} on {split}, selection {selection}",
+        f"{experiment}: {metric} on {split}, selection {protocol.selections[0]}",
         {
             "dataset": data,
             "method": table["method"],
@@ -77,6 +82,7 @@ def ablation(
             "note": [effect_note(row) for row in rows],
         },
         table,
+        protocol.lines(table.assign(config_id="")),
     )
 
 
@@ -88,7 +94,7 @@ def importance(
     method: Method = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "val",
-    selection: Selection = "last",
+    selection: Annotated[str, typer.Option(help="By which rule the weights were chosen.")] = "last",
     every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
@@ -130,7 +136,7 @@ def pareto(
     dataset: Dataset = None,
     method: Method = None,
     split: Split = "test",
-    selection: Selection = "last",
+    selection: Selection = None,
     plot: Plot = None,
     beaten: Annotated[
         bool, typer.Option("--beaten", help="Also the configurations that others beat.")
@@ -140,13 +146,15 @@ def pareto(
 ) -> Answer:
     """Configurations that no other beats in all numbers: by default worst group and average."""
     from analysis.pareto import pareto as frontier
+    from analysis.protocol import protocol_of
     from analysis.terminal import number
 
     most = metric or ([] if least else ["worst_group_accuracy", "average_accuracy"])
     with open_store(results) as store:
+        protocol = protocol_of(store, experiment, selection)
         table = frontier(
             store, experiment, most, least or [], dataset=dataset, method=method, split=split,
-            selection=selection, every_form=every_form,
+            selections=protocol.selections, every_form=every_form,
         )  # fmt: skip
     if plot is not None:
         from analysis.figures import save, trade_off
@@ -154,7 +162,7 @@ def pareto(
         save(trade_off([*most, *(least or [])]), table, plot)
     table = table if beaten else table[table["unbeaten"]]
     return answer(
-        f"{experiment}: {split}, selection {selection}",
+        f"{experiment}: {split}, selection {protocol.selections[0]}",
         {
             "dataset": table["dataset"],
             "method": table["method"],
@@ -165,7 +173,10 @@ def pareto(
             "id": table["config_id"].str[:8],
         },
         table,
-        ("means over seeds are compared as they are: which of two near ones is larger may be chance",),
+        (
+            "means over seeds are compared as they are: which of two near ones is larger may be chance",
+            *protocol.lines(table),
+        ),
     )
 
 
@@ -180,7 +191,7 @@ def groups(
         str | None, typer.Option(help="A method or the beginning of an id; else standard.")
     ] = None,
     split: Split = "test",
-    selection: Selection = "last",
+    selection: Selection = None,
     every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
@@ -190,14 +201,16 @@ def groups(
 
     from analysis.compare import Wanted
     from analysis.groups import groups as by_group
+    from analysis.protocol import protocol_of
     from analysis.terminal import number, with_interval
 
     with open_store(results) as store:
-        wanted = Wanted(experiment, metric, split, selection, dataset=dataset, every_form=every_form)
+        protocol = protocol_of(store, experiment, selection)
+        wanted = Wanted(experiment, metric, split, protocol, dataset=dataset, every_form=every_form)
         table = by_group(store, wanted, baseline=baseline)
     table = table if method is None else table[table["method"] == method]
     return answer(
-        f"{experiment}: {metric} on {split}, selection {selection}",
+        f"{experiment}: {metric} on {split}, selection {protocol.selections[0]}",
         {
             "dataset": table["dataset"],
             "method": table["method"],
@@ -207,7 +220,7 @@ def groups(
             "difference": with_interval(
                 table, "difference", "difference_ci_low", "difference_ci_high", sign="+"
             ),
-            "to": table["baseline"].fillna(""),
+            "to": _baselines(table),
             "n": table["n"],
             **(
                 {
@@ -223,4 +236,17 @@ def groups(
             "id": table["config_id"].str[:8],
         },
         table,
+        protocol.lines(table),
     )
+
+
+def _baselines(table: "pd.DataFrame") -> list[str]:
+    """Of each row, with an id where the method has several configurations."""
+    from analysis.tables import records
+
+    several = table.groupby(["dataset", "method"])["config_id"].nunique() > 1
+    return [
+        f"{row['baseline']} {row['baseline_id'][:8]}" if several.get((row["dataset"], row["baseline"]))
+        else row["baseline"] or ""
+        for row in records(table)
+    ]  # fmt: skip

@@ -35,29 +35,38 @@ def leaderboard(
     dataset: Dataset = None,
     method: Method = None,
     split: Split = "test",
-    selection: Selection = "last",
+    selection: Selection = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows.")] = 20,
     every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
-    """Configurations by worst-group accuracy, means and 95 % intervals over seeds."""
+    """Configurations by worst-group accuracy, means and 95 % intervals over seeds. Where the experiment's
+    spec says how to select, `chosen` marks the configuration of each method that it selects."""
     from analysis import tables
+    from analysis.page.verdict import chosen_ids
+    from analysis.protocol import protocol_of
     from analysis.taught import taught
     from analysis.terminal import with_interval
 
     with open_store(results) as store:
+        protocol = protocol_of(store, experiment, selection)
         table = tables.leaderboard(
-            store, experiment=experiment, dataset=dataset, method=method, split=split, selection=selection,
-            every_form=every_form,
-        ).head(limit)  # fmt: skip
+            store, experiment=experiment, dataset=dataset, method=method, split=split,
+            selections=protocol.selections, every_form=every_form,
+        )  # fmt: skip
+        if experiment is not None and protocol.said:
+            ids = chosen_ids(store, experiment, table, protocol)
+            table = table.assign(chosen=table["config_id"].isin(ids))
+    table = table.head(limit)
     accuracies = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy")
     return answer(
-        f"{split}, selection {selection}",
+        f"{split}, selection {protocol.selections[0]}",
         {
             "dataset": table["dataset"],
             "method": table["method"],
             **({"variant": table["variant"].fillna("")} if table["variant"].notna().any() else {}),
             "configuration": table["knobs"],
+            **({"chosen": table["chosen"].map({True: "yes", False: ""})} if "chosen" in table else {}),
             **{
                 name.removesuffix("_accuracy").replace("_", " "): with_interval(
                     table, name, f"{name}_ci_low", f"{name}_ci_high"
@@ -72,7 +81,7 @@ def leaderboard(
             "id": table["config_id"].str[:8],
         },
         table,
-        taught(table["config"]),
+        [*taught(table["config"]), *protocol.lines(table)],
     )
 
 
@@ -84,7 +93,7 @@ def scores(
     dataset: Dataset = None,
     method: Method = None,
     split: Split = "test",
-    selection: Selection = "last",
+    selection: Selection = None,
     group: Annotated[str, typer.Option(help="One group, or all.")] = "all",
     over_images: Annotated[
         bool,
@@ -97,13 +106,15 @@ def scores(
 ) -> Answer:
     """Any numbers of an experiment's configurations: means and 95 % intervals over seeds."""
     from analysis import tables
+    from analysis.protocol import protocol_of
     from analysis.taught import taught
     from analysis.terminal import with_interval
 
     with open_store(results) as store:
+        protocol = protocol_of(store, experiment, selection)
         table = tables.scores(
-            store, experiment, metric, dataset=dataset, method=method, split=split, selection=selection,
-            group=group, every_form=every_form,
+            store, experiment, metric, dataset=dataset, method=method, split=split,
+            selections=protocol.selections, group=group, every_form=every_form,
         )  # fmt: skip
         if over_images:
             from analysis.images.over_images import over_images as image_scores
@@ -116,7 +127,7 @@ def scores(
     rows = fewest.set_index(key, drop=False).loc[list(wide[key].itertuples(index=False))]
     told = tables.records(rows.reset_index(drop=True))
     return answer(
-        f"{experiment}: {split}, selection {selection}, group {group}",
+        f"{experiment}: {split}, selection {protocol.selections[0]}, group {group}",
         {
             "dataset": wide["dataset"],
             "method": wide["method"],
@@ -127,7 +138,7 @@ def scores(
             "id": wide["config_id"].str[:8],
         },
         table,
-        taught(table["config"]),
+        [*taught(table["config"]), *protocol.lines(table)],
     )
 
 
@@ -144,7 +155,7 @@ def compare(
     dataset: Dataset = None,
     metric: Metric = "worst_group_accuracy",
     split: Split = "test",
-    selection: Selection = "last",
+    selection: Selection = None,
     every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
@@ -154,10 +165,12 @@ def compare(
     from analysis import tables
     from analysis.compare import EVERY_DRAWING, Wanted
     from analysis.compare import compare as compare_methods
+    from analysis.protocol import protocol_of
 
     with open_store(results) as store:
+        protocol = protocol_of(store, experiment, selection)
         wanted = Wanted(
-            experiment, metric, split, selection, dataset=dataset, every_form=every_form,
+            experiment, metric, split, protocol, dataset=dataset, every_form=every_form,
             others=tuple(drawing or ()),
         )  # fmt: skip
         table = compare_methods(store, wanted, a, b)
@@ -180,8 +193,18 @@ def compare(
             for row in tables.records(table.drop_duplicates("dataset", keep="last"))
             for side in ("a", "b")
             if row[f"chosen_{side}_from"] > 1
-        ],
+        ]
+        + protocol.lines(_sides(table)),
     )
+
+
+def _sides(table: "pd.DataFrame") -> "pd.DataFrame":
+    """What comparisons stand for, as `Protocol.lines` reads it."""
+    import pandas as pd
+
+    sides = [table[[side, f"selection_{side}"]].set_axis(["config_id", "selection"], axis=1) for side in "ab"]
+    both = pd.concat(sides)
+    return both.assign(method=both["config_id"].str.split().str[0])
 
 
 @app.command()

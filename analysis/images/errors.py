@@ -34,19 +34,19 @@ class Errors:
 
 def errors(store: ResultsStore, wanted: Wanted, a: str, b: str) -> Errors:
     """`a` and `b` are methods or beginnings of configuration ids; of several configurations of a method the
-    one with the best `metric` on the validation split stands for it. Paired by seed and by image: those that
-    both trials of a seed have.
+    one that is best on the validation split, by the protocol's number or `metric`, stands for it. Paired by
+    seed and by image: those that both trials of a seed have.
 
     Raises LookupError where there is nothing to compare, or a trial left no predictions.
     """
     trials = done_trials(store, wanted)
-    validation = wanted.scores(store, "val")
+    validation = wanted.validation(store, wanted.scores(store, "test"))
     images, cells = [], []
     for name, rows in trials.groupby("dataset"):
         if not (named(rows, a).any() and named(rows, b).any()):
             continue
         chosen = validation[validation["dataset"] == name]
-        one, two = (one_configuration(rows, chosen, side)[0] for side in (a, b))
+        one, two = (one_configuration(rows, chosen, side, tie=wanted.protocol.tie)[0] for side in (a, b))
         pairs = pd.merge(
             rows[rows["config_id"] == one], rows[rows["config_id"] == two], on="seed", suffixes=("_a", "_b")
         ).sort_values("seed")

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import pandas as pd
-
 from analysis.compare import BASELINE, Wanted
 from analysis.images.errors import errors
 from analysis.page.galleries import data_uri
+from analysis.page.verdict import Chosen
+from analysis.protocol import Protocol
 from analysis.tables import records
 from grid.results.store import ResultsStore
 from grid.stores.evidence import BrokenEvidence, LeftEvidence
@@ -15,21 +15,23 @@ IMAGES = 6  # shown of each kind
 
 
 def mistakes(
-    store: ResultsStore, experiment: str, dataset: str, metric: str, best: "pd.Series[Any]"
+    store: ResultsStore, experiment: str, dataset: str, chosen: Chosen, protocol: Protocol
 ) -> list[dict[str, Any]]:
-    """What BASELINE gets wrong on the test split and `best` right, and the other way: `wrong` and `right`,
-    how many `images` there are, and `rows` of the first. best: a row of the leaderboard.
+    """What BASELINE gets wrong on the test split and the best on validation right, and the other way: `wrong`
+    and `right`, how many `images` there are, and `rows` of the first. chosen: with rows.
 
     Empty where there is nothing to compare, or trials left no predictions; `lost` says which cannot be read.
     """
+    best = chosen.best.iloc[0]
     if best["method"] == BASELINE:
         return []
+    wanted = Wanted(experiment, chosen.metric, protocol=protocol, dataset=dataset)
     sides = (BASELINE, BASELINE), (str(best["config_id"]), str(best["method"]))
     found = []
     for (one, wrong), (other, right) in (sides, sides[::-1]):
         told: dict[str, Any] = {"wrong": wrong, "right": right, "images": 0, "rows": [], "lost": ""}
         try:
-            table = errors(store, Wanted(experiment, metric, dataset=dataset), one, other).images
+            table = errors(store, wanted, one, other).images
             drawn = table["picture_a"].notna() | table["picture_b"].notna()
             first = (
                 table.assign(drawn=drawn).sort_values("drawn", ascending=False, kind="stable").head(IMAGES)

@@ -15,7 +15,8 @@ from analysis.effects import effect_note, effects
 from analysis.groups import groups
 from analysis.page.galleries import gallery
 from analysis.page.mistakes import mistakes
-from analysis.page.verdict import METRICS, by_validation, verdict
+from analysis.page.verdict import METRICS, Chosen, by_validation, verdict
+from analysis.protocol import Protocol, protocol_of
 from analysis.taught import taught
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
@@ -61,8 +62,9 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
     summary = store.experiment_summary(experiment)
     launches = summary["launches"]
     notes = json.loads(launches[-1]["plan"]).get("notes", {}) if launches else {}
-    leaders = tables.leaderboard(store, experiment=experiment)
-    found = [effects(store, experiment, metric=metric) for metric in METRICS]
+    protocol = protocol_of(store, experiment)
+    leaders = tables.leaderboard(store, experiment=experiment, selections=protocol.selections)
+    found = [effects(store, experiment, metric=metric, selections=protocol.selections) for metric in METRICS]
     knobs = pd.concat([table for table in found if len(table)] or found)  # empty ones have no types
     datasets = sorted({*leaders["dataset"], *notes})
     return {
@@ -72,9 +74,13 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
         "summary": summary,
         "versions": _versions(store, experiment),
         "taught": taught(leaders["config"]),
+        "protocol": protocol.lines(leaders),
+        "weights": "last weights" if not protocol.said else f"weights by {protocol.selections[0]}",
         "warnings": warned(summary["warnings"].values()),
         "explanation_metrics": EXPLANATIONS,
-        "datasets": [_dataset(store, experiment, d, notes.get(d), leaders, knobs) for d in datasets],
+        "datasets": [
+            _dataset(store, experiment, protocol, d, notes.get(d), leaders, knobs) for d in datasets
+        ],
     }
 
 
@@ -101,34 +107,36 @@ def _versions(store: ResultsStore, experiment: str) -> list[str]:
 def _dataset(
     store: ResultsStore,
     experiment: str,
+    protocol: Protocol,
     dataset: str,
     note: str | None,
     leaders: pd.DataFrame,
     knobs: pd.DataFrame,
 ) -> dict[str, Any]:
     leaders = leaders[leaders["dataset"] == dataset]
-    metric, chosen = by_validation(store, experiment, dataset, leaders)
-    best = pd.concat([chosen, leaders]).drop_duplicates("method").sort_index()
+    chosen = by_validation(store, experiment, dataset, leaders, protocol)
+    marked = set(chosen.best["config_id"]) if len(chosen.rows) else set()
+    best = pd.concat([chosen.rows, leaders]).drop_duplicates("method").sort_index()
     lost = leaders[leaders["n"] == 0].head(LEADERS)
     shown = pd.concat([leaders.head(LEADERS), best, lost]).drop_duplicates(["method", "config_id"])
     rows = tables.records(shown.sort_index())
     galleries = [gallery(store, experiment, row) for row in tables.records(best)]
     return {
         "name": dataset,
-        "verdict": verdict(store, experiment, dataset, metric, chosen.iloc[0]) if len(chosen) else "",
+        "verdict": verdict(store, experiment, dataset, chosen, protocol) if marked else "",
         "note": note,
         "leaders": [
             {
                 **row,
                 "note": tables.note(row),
                 "seeds": tables.seeds(row),
-                "chosen": row["config_id"] in chosen["config_id"].head(1).values,
+                "chosen": row["config_id"] in marked,
             }
             for row in rows
         ],
         "more_leaders": len(leaders) - len(rows),
         **_plot(leaders),
-        "groups": _groups(store, experiment, dataset, chosen.drop_duplicates("method")),
+        "groups": _groups(store, experiment, dataset, chosen, protocol),
         "explanations": _explanations(store, experiment, dataset),
         "ablations": [
             _ablation(str(method), str(parameter), one)
@@ -137,7 +145,7 @@ def _dataset(
             )
             if (one["metric"] == METRICS[0]).any()
         ],
-        "mistakes": mistakes(store, experiment, dataset, metric, chosen.iloc[0]) if len(chosen) else [],
+        "mistakes": mistakes(store, experiment, dataset, chosen, protocol) if marked else [],
         "galleries": [one for one in galleries if one["pictures"] or one["wide"] or one["lost"]],
     }
 
@@ -157,26 +165,27 @@ def _plot(leaders: pd.DataFrame) -> dict[str, str]:
 
 
 def _groups(
-    store: ResultsStore, experiment: str, dataset: str, chosen: pd.DataFrame
+    store: ResultsStore, experiment: str, dataset: str, chosen: Chosen, protocol: Protocol
 ) -> dict[str, Any] | None:
     """Of each method's configuration that validation chose, the accuracy of each group; None if there are no
     groups. Of many groups those that are lowest.
 
-    chosen: a row of the leaderboard for each method. Differences are to the BASELINE among them.
+    Differences are to the BASELINE among them.
     """
-    base = chosen[chosen["method"] == BASELINE]["config_id"].tolist()
+    first = chosen.rows.drop_duplicates("method")
+    base = first[first["method"] == BASELINE]["config_id"].tolist()
     try:
-        wanted = Wanted(experiment, "group_accuracy", dataset=dataset)
+        wanted = Wanted(experiment, "group_accuracy", protocol=protocol, dataset=dataset)
         table = groups(store, wanted, baseline=base[0] if base else None)
     except LookupError:
         return None
-    table = table[table["config_id"].isin(chosen["config_id"])]
+    table = table[table["config_id"].isin(first["config_id"])]
     if table.empty:
         return None
     lowest = table.groupby("group_name")["mean"].min().sort_values(kind="stable").index
     names = sorted(lowest[:GROUPS])
     rows = []
-    for row in tables.records(chosen):
+    for row in tables.records(first):
         of = {one["group_name"]: one for one in tables.records(table[table["config_id"] == row["config_id"]])}
         if of:
             n = min(one["n"] for one in of.values())

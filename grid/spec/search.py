@@ -79,12 +79,28 @@ class Search(Strict):
         return self
 
 
-class Select(Strict):
-    """By which protocol tables, comparisons and the report choose: weights within a trial, and one
-    configuration among those of a method. `by`: the rule of the weights, `last` or the best by validation
-    accuracy of the average or the worst group; configurations are chosen by the same validation accuracy
-    (`last`: by the average). tie: among equals the first in the spec, or the one whose trials took least
-    time."""
+def _no_test(value: Any) -> Any:
+    """A rule that may be by validation."""
+    if "test" in str(value):
+        raise ValueError(
+            f"select.by = {value!r}: numbers of the test split are never used to select; "
+            "choose last, val_average or val_worst_group"
+        )
+    return value
 
-    by: Literal["last", "val_average", "val_worst_group"] = "last"
-    tie: Literal["first", "fastest"] = "first"
+
+class Select(Strict):
+    """By which protocol results are chosen, without the test split: the weights within a trial, and one
+    configuration among those of a method.
+
+    by: the rule of the weights: those of the last epoch, or those best by the average or the worst group on
+    the validation split; the second reads group labels there. Configurations are chosen by the same accuracy
+    on the validation split under the same weights, whatever number is shown; with `last`, which names no
+    accuracy, by the number that is shown, on the validation split.
+    tie: among configurations that are equal to within 1e-12, the first by its knobs as text, which is as good
+    as by chance, but the same on every machine and drawing of the data; or the one whose trials took the
+    fewest seconds. The results store does not keep the order in which a spec or a search names them.
+    """
+
+    by: Annotated[Literal["last", "val_average", "val_worst_group"], BeforeValidator(_no_test)] = "last"
+    tie: Literal["knobs", "fastest"] = "knobs"

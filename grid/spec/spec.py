@@ -110,7 +110,7 @@ class Spec(Strict):
 
     methods: each a mapping with `method:` and any of its knobs; a list is a choice, and
     `{low:, high:, log:}` a range (random and Optuna search only).
-    select: the protocol by which its results are chosen.
+    select: the protocol by which its results are chosen; None: as the commands of the analysis do by default.
     max_failed_fraction: of a stage's images, past which the stage fails.
     """
 
@@ -124,7 +124,7 @@ class Spec(Strict):
     seeds: Annotated[list[Annotated[int, Ge(0), Le(LARGEST)]], MinLen(1)] = Field(default=[0])
     methods: Annotated[list[dict[str, Any]], MinLen(1)]
     search: Search = Search()
-    select: Select = Select()
+    select: Select | None = None
     resources: Resources = Resources()
     max_failed_fraction: Annotated[float, Ge(0), Le(1)] = 0.05
     on_failed: Literal["wrong", "drop"] = "wrong"

@@ -70,9 +70,12 @@ def leave(
         evidence.write_table(PREDICTIONS, pa.Table.from_pylist(rows, PREDICTED))
     evidence.write_json(PICTURES, [{"file": f"pictures/region_{IDS[wrongly(key)[0]]}.jpg", "caption": "x"}])
     storage.write_json(f"{entry.id}/{MANIFEST}", {SUMS: evidence.sums})
-    number = {"name": "worst_group_accuracy", "value": VALIDATION[method, k], "split": "val"}
+    numbers = [
+        {"name": "worst_group_accuracy", "value": VALIDATION[method, k], "split": "val"},
+        {"name": "average_accuracy", "value": 1 - VALIDATION[method, k], "split": "val"},
+    ]
     done = {
-        "attempt": store.claim(entry.id, launch), "metrics": [number], "n_failed": 0, "seconds": 1.0,
+        "attempt": store.claim(entry.id, launch), "metrics": numbers, "n_failed": 0, "seconds": 1.0,
         "provenance": {}, "on_failed": "wrong", "uri": storage.child(entry.id),
     }  # fmt: skip
     assert store.finish(entry.id, done)
@@ -243,3 +246,18 @@ def test_trials_of_an_earlier_form_count_where_they_are_asked_for(tmp_path: Path
     none = Wanted("birds", dataset="other")
     with pytest.raises(LookupError, match="birds on other"):
         errors(store, none, "standard", "lf_cbm")
+
+
+def test_a_spec_or_an_option_says_by_which_number_a_configuration_is_chosen(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/results.db"
+    store = ResultsStore.open(address)
+    for key, predicted in PREDICTIONS_OF.items():
+        leave(store, tmp_path, key, rows_of(key[0], predicted))
+    store.begin_launch("birds", spec="select: {by: val_average}", plan={}, command="")
+    ids = {json.loads(trial["config"])["k"]: trial["config_id"][:8] for trial in store.done_trials("birds")}
+    by_average = call(address, "standard", "lf_cbm").stdout
+    assert f"b = lf_cbm {ids[10]}" in by_average
+    assert "by average_accuracy on val; predictions are of the last epoch" in by_average
+    by_option = call(address, "standard", "lf_cbm", "--metric", "worst_group_accuracy").stdout
+    assert f"b = lf_cbm {ids[5]}" in by_option
+    assert "by worst_group_accuracy on val, as --metric says" in by_option

@@ -15,7 +15,7 @@ from grid.results.throughput import Throughput
 from grid.spec.spec import parse_spec
 from tests.grid.planning.test_knobs import shown
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "sweeps.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "sweeps.md").read_text()
 
 
 @pytest.fixture
