@@ -12,6 +12,7 @@ from grid.results.entry import flattened
 from grid.results.store import ResultsStore
 
 LAST_PLAN = "SELECT plan FROM launch WHERE experiment = :experiment ORDER BY id DESC LIMIT 1"
+LOST = (("seeds_failed", "failed"), ("seeds_stopped", "stopped early"), ("seeds_nan", "without a number"))
 Where = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
 
 
@@ -88,9 +89,7 @@ def note(row: Any) -> str:
     """What a reader must know of a row of the views `leaderboard` and `score`: seeds that do not count, and
     why; images that were dropped."""
     lost = [
-        f"{int(row[column])} of {int(row['n_planned'])} seeds {why}"
-        for column, why in (("seeds_failed", "failed"), ("seeds_nan", "without a number"))
-        if row[column]
+        f"{int(row[column])} of {int(row['n_planned'])} seeds {why}" for column, why in LOST if row[column]
     ]
     return ", ".join(filter(None, [*lost, *common_notes(row)]))
 

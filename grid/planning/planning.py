@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from components.data.card import CardError
+from components.identity import rng
 from components.method import step_place
 from grid.inputs.datasets import Dataset
 from grid.planning.optuna_search import OptunaProposals
@@ -51,9 +52,13 @@ def curves_of(spec: Spec, world: World) -> list[history.Curve]:
 
 
 def proposals_of(plan: Plan, runnable: Sequence[PlannedTrial], world: World) -> dict[str, Proposals]:
-    """What is to be run, by one method's name for each resource shape."""
+    """What is to be run, by one method's name for each resource shape. With a scheduler, which judges a trial
+    by those before it, in an order that the search's seed draws: by ascending merit it would stop none."""
     if plan.searches:
         return {_only_method(plan): _optuna(plan, world)}
+    if plan.spec.search.scheduler is not None:
+        order = rng(plan.spec.search.seed, "order of trials").permutation(len(runnable))
+        runnable = [runnable[position] for position in order]
     shapes: dict[MethodResources, list[PlannedTrial]] = {}
     for trial in runnable:
         shapes.setdefault(plan.spec.resources.method(trial.method_name), []).append(trial)

@@ -1,4 +1,4 @@
--- How many trials with one value of a knob were planned, and how many of them failed.
+-- How many trials with one value of a knob were planned, how many failed, and were stopped early.
 -- Grain and key: experiment, form, dataset, data_fingerprint, method, method_version, parameter, value.
 -- Units: n_planned counts seeds, the others trials; values_ended: values of the knob whose trials ended.
 CREATE VIEW planned_trials AS
@@ -6,7 +6,8 @@ SELECT e.experiment, e.form, t.dataset, t.data_fingerprint, t.method, t.method_v
   p.name AS parameter, p.value, COUNT(DISTINCT t.seed) AS n_planned,
   SUM(CASE WHEN t.status = 'done' THEN 1 ELSE 0 END) AS trials_done,
   SUM(CASE WHEN t.status = 'failed' THEN 1 ELSE 0 END) AS trials_failed,
-  SUM(MAX(CASE WHEN t.status IN ('done', 'failed') THEN 1 ELSE 0 END)) OVER (
+  SUM(CASE WHEN t.status = 'stopped' THEN 1 ELSE 0 END) AS trials_stopped,
+  SUM(MAX(CASE WHEN t.status IN ('done', 'failed', 'stopped') THEN 1 ELSE 0 END)) OVER (
     PARTITION BY e.experiment, e.form, t.dataset, t.data_fingerprint, t.method, t.method_version, p.name
   ) AS values_ended
 FROM asked_trial e
