@@ -57,8 +57,9 @@ def proposals_of(plan: Plan, runnable: Sequence[PlannedTrial], world: World) -> 
     if plan.searches:
         return {_only_method(plan): _optuna(plan, world)}
     if plan.spec.search.scheduler is not None:
-        order = rng(plan.spec.search.seed, "order of trials").permutation(len(runnable))
-        runnable = [runnable[position] for position in order]
+        places = rng(plan.spec.search.seed, "order of trials").permutation(len(plan.trials)).tolist()
+        place = {trial.id: place for trial, place in zip(plan.trials, places, strict=True)}
+        runnable = sorted(runnable, key=lambda trial: place[trial.id])
     shapes: dict[MethodResources, list[PlannedTrial]] = {}
     for trial in runnable:
         shapes.setdefault(plan.spec.resources.method(trial.method_name), []).append(trial)

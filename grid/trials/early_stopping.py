@@ -39,11 +39,15 @@ class EarlyStopping(FIFOScheduler):
         self._looked_at: set[str] = set()
         self._rules: dict[Kind, TrialScheduler] = {}
         for curve in curves:
-            rule = self._rule(curve.kind)
-            rule.on_trial_add(None, curve)
-            for step, value in enumerate(curve.values, 1):
-                if value is not None:
-                    rule.on_trial_result(None, curve, {STEP: step, VALUE: value})
+            self._remember(curve)
+
+    def _remember(self, curve: Curve) -> None:
+        """Every step as a last one, about which a rule is not asked."""
+        rule = self._rule(curve.kind)
+        for step, value in enumerate(curve.values, 1):
+            if value is not None:
+                rule.on_trial_add(None, curve)
+                rule.on_trial_complete(None, curve, {STEP: step, VALUE: value})
 
     def _rule(self, kind: Kind) -> TrialScheduler:
         if kind not in self._rules:
