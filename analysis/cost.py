@@ -24,13 +24,15 @@ from grid.results.throughput import (
     throughput,
 )
 
+FOR_NOTHING = ("failed", "interrupted", "stopped")  # statuses of trials that took time and have no numbers
 SECOND = 19  # characters of a time to its second: manifests have no more
 
 
 @dataclass(frozen=True)
 class AskedTrial:
     """A trial of an experiment. here: whether a launch of this experiment ran it last; lost: seconds of one
-    that failed or was interrupted, for no number; reads: keys of the stages that it reads itself."""
+    that failed, was interrupted or stopped early, for no number; reads: keys of the stages that it reads
+    itself."""
 
     work: Work
     status: str
@@ -270,7 +272,7 @@ def _asked(row: Any) -> AskedTrial:
         status=row.status,
         seconds=row.seconds,
         gpus=float(device == "cuda"),
-        lost=_lost(row) if row.status in ("failed", "interrupted") else None,
+        lost=_lost(row) if row.status in FOR_NOTHING else None,
         attempt=row.attempt,
         here=row.ran_by == row.experiment,
         reads=frozenset((row.reads or "").split()),

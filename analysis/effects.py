@@ -146,6 +146,7 @@ def effect_note(row: Any) -> str:
     unpaired = "" if row["paired"] or not row["n"] else "unpaired"
     lost = [
         f"{int(row['trials_failed'])} trials failed" if row["trials_failed"] else "",
+        f"{int(row['trials_stopped'])} trials stopped early" if row["trials_stopped"] else "",
         f"{int(row['trials_nan'])} trials without a number" if row["trials_nan"] else "",
     ]
     return ", ".join(filter(None, [unpaired, *lost, *common_notes(row)]))

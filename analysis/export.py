@@ -25,8 +25,9 @@ TABLES = {
     "trials": Table(
         "one trial that the experiment's present spec asks for",
         """SELECT t.id AS trial, t.dataset, t.data_fingerprint, t.method, t.method_version, t.config_id,
-          t.config, t.seed, t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.started_at,
-          t.finished_at, t.git_commit, t.git_dirty, t.versions, t.host, t.device, t.artifacts_uri, e.variant
+          t.config, t.seed, t.status, t.error, t.warning, t.n_failed, t.on_failed, t.seconds, t.stopped_step,
+          t.stopped_value, t.stopped_metric, t.started_at, t.finished_at, t.git_commit, t.git_dirty,
+          t.versions, t.host, t.device, t.artifacts_uri, e.variant
         FROM experiment_trial e JOIN trial t ON t.id = e.trial_id
         WHERE e.experiment = :experiment ORDER BY t.dataset, t.method, t.config_id, t.seed, t.id""",
         {
@@ -38,12 +39,15 @@ TABLES = {
             "config_id": ("hash", "of the configuration, shared by its seeds"),
             "config": ("JSON", "the full configuration"),
             "seed": ("number", "the seed"),
-            "status": ("word", "pending, running, done, failed or interrupted"),
+            "status": ("word", "pending, running, done, failed, interrupted, or stopped (early)"),
             "error": ("text", "last lines of a failed trial's error"),
             "warning": ("text", "what a reader of its numbers must know"),
             "n_failed": ("images", "of the test split that could not be scored"),
             "on_failed": ("word", "how those count: wrong, or drop"),
             "seconds": ("seconds", "of the trial itself, without its stages"),
+            "stopped_step": ("count", "steps that it had done when it was stopped early"),
+            "stopped_value": ("as stopped_metric", "what that was then"),
+            "stopped_metric": ("name", "what the scheduler went by, as the method reports it"),
             "started_at": ("UTC, ISO 8601", "when it started"),
             "finished_at": ("UTC, ISO 8601", "when it ended"),
             "git_commit": ("hash", "of the code that ran it"),

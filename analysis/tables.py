@@ -22,6 +22,7 @@ SELECT t.config_id, MIN(e.variant) AS variant FROM asked_trial e JOIN trial t ON
 WHERE e.experiment = :experiment GROUP BY t.config_id
 """
 CONFIGURATION = ["form", "dataset", "data_fingerprint", "method", "config_id"]
+LOST = (("seeds_failed", "failed"), ("seeds_stopped", "stopped early"), ("seeds_nan", "without a number"))
 Where = Mapping[str, str | list[str] | None]  # by column: the value, or one of the values
 
 
@@ -146,9 +147,7 @@ def note(row: Any) -> str:
     """What a reader must know of a row of the views `leaderboard` and `score`: seeds that do not count, and
     why; images that were dropped."""
     lost = [
-        f"{int(row[column])} of {int(row['n_planned'])} seeds {why}"
-        for column, why in (("seeds_failed", "failed"), ("seeds_nan", "without a number"))
-        if row[column]
+        f"{int(row[column])} of {int(row['n_planned'])} seeds {why}" for column, why in LOST if row[column]
     ]
     return ", ".join(filter(None, [*lost, *common_notes(row)]))
 

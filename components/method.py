@@ -125,3 +125,10 @@ class Method:
     def files(self, fitted: Fitted, data: Data) -> dict[str, str]:
         """Texts that a trial leaves for its reader, by file name; empty where it has none."""
         return {}
+
+
+def step_place(name: str) -> tuple[str, str]:
+    """Metric and split of what is reported by this name at a step: `val_average_accuracy` is
+    `average_accuracy` on the split `val`; without a split in its name, it is of training."""
+    split, _, rest = name.partition("_")
+    return (rest, split) if split in {"train", "val"} and rest else (name, "train")

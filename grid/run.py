@@ -10,7 +10,7 @@ import yaml
 from grid.inputs.datasets import make, read, sources
 from grid.inputs.references import references
 from grid.interruption import terminated_as_interrupted
-from grid.planning.plan import Plan
+from grid.planning.plan import ENDED, Plan
 from grid.planning.plan_view import show_plan
 from grid.planning.planned import PlannedTrial
 from grid.planning.planning import plan_of
@@ -60,8 +60,11 @@ def run(request: Request) -> int:
         world.results.set_form(spec.name, [trial.id for trial in plan.asked])
         show_plan(plan, display.console)
         if plan.to_run:
+            for trial_id in plan.to_go_on:
+                world.results.reopen(trial_id)
             return _launch(request, plan, display)
-        display.say("nothing to run: all trials are done")
+        stopped = f", or were stopped early ({plan.stopped})" if plan.stopped else ""
+        display.say(f"nothing to run: all trials are done{stopped}")
         if needs_mirror(world.results, spec.name, request.tracking_uri):
             with _mirror(request):
                 pass
@@ -152,7 +155,7 @@ def _work(
     lost: Callable[[str], None],
 ) -> bool:
     """Stages, then trials, on a cluster; whether anything failed or is missing in the end."""
-    from grid.planning.planning import proposals_of
+    from grid.planning.planning import curves_of, proposals_of
     from grid.stages.cluster import cluster, preflight
     from grid.stages.runs import run_stages
     from grid.trials.heartbeat import Heartbeat
@@ -171,9 +174,9 @@ def _work(
             failed = run_stages(plan, trials, world.store, world.results, resources, display)
             runnable = _without_failed_stages(trials, failed, recorder)
             proposals = proposals_of(plan, runnable, world)
-            total = plan.budget - plan.done if plan.searches else len(trials)
-            name = f"{plan.spec.name}-{launch_id}"
-            run_trials(plan, proposals, recorder, world.store, resources, display, total, name)
+            total = plan.left if plan.searches else len(trials)
+            name, curves = f"{plan.spec.name}-{launch_id}", curves_of(plan.spec, world)
+            run_trials(plan, proposals, recorder, world.store, resources, display, total, name, curves)
     finally:
         heartbeat.stop()
     _mark_used(plan, world)
@@ -227,7 +230,7 @@ def _report_failures(plan: Plan, recorder: Recorder, world: World, display: Disp
     if plan.searches:
         return _is_blind(plan, world, display) or bool(recorder.failed)
     statuses = world.results.statuses([trial.id for trial in plan.trials])
-    missing = [status for status in statuses.values() if status != "done"]
+    missing = [status for status in statuses.values() if status not in ENDED]
     elsewhere = missing.count("running")
     if elsewhere:
         display.say(f"{elsewhere} trials are running in another launch")

@@ -92,6 +92,8 @@ def _again(cost: "Cost") -> str:
 
 def _notes(cost: "Cost", rows: list[dict[str, Any]]) -> list[str]:
     """What the seconds lack, and those without a number."""
+    import analysis.cost as read
+
     notes = []
     if untimed := [f"{row['untimed']} of {row['name']}" for row in rows[:-1] if row["untimed"]]:
         notes.append(f"seconds not known, which count as none: {', '.join(untimed)}")
@@ -99,7 +101,7 @@ def _notes(cost: "Cost", rows: list[dict[str, Any]]) -> list[str]:
         notes.append(f"of {resumed} stages, the seconds before a stop are not known")
     if cost.unrecorded:
         notes.append(f"not counted, as this results store does not know them: {cost.unrecorded} stages")
-    for status in ("failed", "interrupted"):
+    for status in read.FOR_NOTHING:
         lost = [trial.lost for trial in cost.trials if trial.status == status and trial.lost is not None]
         if lost:
             notes.append(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from grid.results.reads import ACCURACIES
+from grid.results.reads import ACCURACIES, stopped_line
 
 FACTS = ("id", "method", "dataset", "seed", "status", "attempt", "seconds", "n_failed", "git_commit", "host")
 PLACES = ("artifacts_uri", "mlflow_run_id", "error", "warning")
@@ -24,6 +24,8 @@ def print_trial(trial: Mapping[str, Any], every: bool) -> None:
     for name in (*FACTS, *PLACES):
         if trial[name] is not None:
             typer.echo(f"{name}: {_short(trial[name]) if name == 'seconds' else trial[name]}")
+    if stopped := stopped_line(trial):
+        typer.echo(f"stopped: {stopped}; it has its curve alone, and no final numbers")
     for experiment, variant in trial["variants"].items():
         typer.echo(f"variant in {experiment}: {variant}")
     typer.echo("configuration: " + ", ".join(f"{p['name']}={p['value']}" for p in trial["params"]))

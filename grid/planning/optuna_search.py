@@ -1,6 +1,6 @@
 """Optuna's TPE over the spaces of a spec. Its memory is the results store, so it resumes by itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -24,20 +24,24 @@ MAX_REPEATS = 100  # proposals in a row that are known already: then the space i
 
 ValueOf = Callable[[Sequence[PlannedTrial]], float | None]
 Enter = Callable[[Sequence[PlannedTrial]], None]
+StoppedAt = Callable[[Sequence[PlannedTrial]], Mapping[int, float] | None]
 
 
 class OptunaProposals:
     """A configuration at a time, with all its seeds and data sets as one group.
 
     value_of(group): mean of the metric if all of the group is done, else None; enter(group): the group now
-    belongs to the experiment. What the experiment holds already and the plan has recalled is told to the
-    sampler first, and counted in the budget.
+    belongs to the experiment; stopped_at(group): None if none of it was stopped early, else the metric by
+    steps done, as far as it is known: such a group is told as pruned. What the experiment holds already and
+    the plan has recalled is told to the sampler first, and counted in the budget.
     """
 
-    def __init__(self, plan: Plan, value_of: ValueOf, enter: Enter) -> None:
+    def __init__(
+        self, plan: Plan, value_of: ValueOf, enter: Enter, stopped_at: StoppedAt = lambda group: None
+    ) -> None:
         search = plan.spec.search
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._plan, self._value_of, self._enter = plan, value_of, enter
+        self._plan, self._value_of, self._enter, self._stopped_at = plan, value_of, enter, stopped_at
         self._blocks = blocks(plan.spec, plan.datasets[0].card)
         direction = "maximize" if search.mode == "max" else "minimize"
         sampler = optuna.samplers.TPESampler(seed=search.seed, constant_liar=True)
@@ -69,17 +73,19 @@ class OptunaProposals:
         return None
 
     def tell(self, group: Sequence[PlannedTrial]) -> None:
-        """The group has ended; a failed one is told as failed."""
+        """The group has ended; a failed one is told as failed, one that was stopped early as pruned."""
         trial = self._asked.pop(group[0].id, None)
         if trial is not None:
             self._answer(trial, group)
 
     def _answer(self, trial: Trial, group: Sequence[PlannedTrial]) -> None:
-        value = self._value_of(group)
-        if value is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
+        value, stopped = self._value_of(group), self._stopped_at(group)
+        if value is not None:
             self._study.tell(trial, value)
+            return
+        for step, at_step in (stopped or {}).items():
+            trial.report(at_step, step)
+        self._study.tell(trial, state=TrialState.FAIL if stopped is None else TrialState.PRUNED)
 
     def _group(self, candidate: Candidate) -> list[PlannedTrial]:
         return list(self._plan.planner.group(candidate, self._plan.datasets, self._plan.spec.seeds))
@@ -94,17 +100,23 @@ class OptunaProposals:
         told = _Told(known.block, known.at)
         known.block.at(told)
         params = {BLOCK: self._blocks.index(known.block), **told.params}
-        if not self._plan.is_done(group):
+        if not self._plan.has_ended(group):
             self._study.enqueue_trial(params)
             return
         self._known.add(known.candidate.identity)
         self._left -= 1
         distributions = {BLOCK: _positions(len(self._blocks)), **told.distributions}
-        value = self._value_of(group)
-        state = TrialState.FAIL if value is None else TrialState.COMPLETE
-        self._study.add_trial(
-            create_trial(state=state, params=params, distributions=distributions, value=value)
+        value, stopped = self._value_of(group), self._stopped_at(group)
+        ended = TrialState.FAIL if stopped is None else TrialState.PRUNED
+        state = ended if value is None else TrialState.COMPLETE
+        trial = create_trial(
+            state=state,
+            params=params,
+            distributions=distributions,
+            value=value,
+            intermediate_values=dict(stopped or {}),
         )
+        self._study.add_trial(trial)
 
 
 class _Suggested:

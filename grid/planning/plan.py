@@ -22,6 +22,9 @@ from grid.spec.block import Candidate
 from grid.spec.candidates import Candidates, blocks, candidates, configurations_of
 from grid.spec.spec import Resources, Spec
 
+ENDED = ("done", "stopped")
+TO_GO_ON = "to go on"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -32,7 +35,9 @@ class Plan:
     results store knows; throughput: of what was measured before; entered: ids of the trials that any form of
     the experiment asked for; recalled: with Optuna, the configurations among them that the present spec could
     propose, the oldest first, as many as its budget pays for, and groups: the trials that it asks for of
-    each. broken: what is wrong with artifacts that trials to run would read, by key; they are not cached.
+    each. Trials that were stopped early are "stopped" among the statuses, or TO_GO_ON if the present spec
+    would not have stopped them then. broken: what is wrong with artifacts that trials to run would read, by
+    key; they are not cached.
     """
 
     spec: Spec
@@ -69,9 +74,24 @@ class Plan:
         """Trials of the present spec that the results store already holds."""
         return sum(self.statuses.get(trial.id) == "done" for trial in self.asked)
 
-    def is_done(self, group: Sequence[PlannedTrial]) -> bool:
-        """Whether the results store had the numbers of all these trials when the plan was made."""
-        return all(self.statuses.get(trial.id) == "done" for trial in group)
+    @property
+    def stopped(self) -> int:
+        """Trials of the present spec that were stopped early, and stay so."""
+        return sum(self.statuses.get(trial.id) == "stopped" for trial in self.asked)
+
+    @property
+    def to_go_on(self) -> list[str]:
+        """Ids of the trials that were stopped early, where the present spec would not have stopped them."""
+        return [trial.id for trial in self.asked if self.statuses.get(trial.id) == TO_GO_ON]
+
+    @property
+    def left(self) -> int:
+        """Trials of the present spec that are to run."""
+        return self.budget - self.done - self.stopped
+
+    def has_ended(self, group: Sequence[PlannedTrial]) -> bool:
+        """Whether all these trials were done or stopped early when the plan was made."""
+        return all(self.statuses.get(trial.id) in ENDED for trial in group)
 
     @cached_property
     def unresolved(self) -> tuple[str, ...]:
@@ -83,10 +103,10 @@ class Plan:
 
     @property
     def to_run(self) -> list[PlannedTrial]:
-        """Trials that are not done; with Optuna, all that stand for the stages."""
+        """Trials that have not ended; with Optuna, all that stand for the stages."""
         if self.searches:
-            return list(self.trials) if self.done < self.budget else []
-        return [trial for trial in self.trials if self.statuses.get(trial.id) != "done"]
+            return list(self.trials) if self.left > 0 else []
+        return [trial for trial in self.trials if self.statuses.get(trial.id) not in ENDED]
 
     def without(self, broken: Mapping[str, str]) -> "Plan":
         """The plan in which these artifacts, of which it is said what is wrong, are to be computed again."""
@@ -115,7 +135,7 @@ class Plan:
     def trial_seconds(self) -> Estimate:
         """Of the trials to run themselves; with Optuna as if each of `trials` came equally often."""
         of, trials = self.spec.resources.method, self.to_run
-        each = (self.budget - self.done) / max(len(trials), 1)
+        each = self.left / max(len(trials), 1)
         return self.throughput.estimate((trial.work(of(trial.method_name).device), each) for trial in trials)
 
     def as_json(self) -> dict[str, Any]:
@@ -127,7 +147,9 @@ class Plan:
             "experiment": self.spec.name,
             "trials": self.budget,
             "done": self.done,
-            "to_run": self.budget - self.done,
+            "stopped": self.stopped,
+            "to_run": self.left,
+            "to_go_on": len(self.to_go_on),
             "earlier_form": len(self.earlier),
             "distinct_stages": len(self.stages),
             "cached_stages": len(self.cached),

@@ -17,9 +17,17 @@ def show_plan(plan: Plan, console: Console) -> None:
     statuses = Counter(plan.statuses.values())
     console.print(
         f"experiment {plan.spec.name}: {facts['trials']} trials, {facts['done']} done, "
-        f"{facts['to_run']} to run" + _others(statuses),
+        + (f"{facts['stopped']} stopped early, " if facts["stopped"] else "")
+        + f"{facts['to_run']} to run"
+        + _others(statuses),
         markup=False,
     )
+    if facts["to_go_on"]:
+        console.print(
+            f"{facts['to_go_on']} trials that were stopped early go on, as this spec does not stop them "
+            "there: they begin anew, for no method keeps its state",
+            markup=False,
+        )
     if facts["earlier_form"]:
         console.print(
             f"{facts['earlier_form']} trials of an earlier form of {plan.spec.name} stay in the store, "

@@ -17,6 +17,35 @@ class Proposals(Protocol):
         """A group has ended; its results are in the results store."""
 
 
+class OneByOne:
+    """The trials of each group on their own, so that one can be stopped without the others. The group is told
+    when all of its trials have ended."""
+
+    def __init__(self, proposals: Proposals) -> None:
+        self._proposals = proposals
+        self._waiting: deque[PlannedTrial] = deque()
+        self._groups: dict[str, tuple[list[PlannedTrial], set[str]]] = {}
+
+    def next(self) -> list[PlannedTrial] | None:
+        """The next trial."""
+        if not self._waiting:
+            group = self._proposals.next()
+            if group is None:
+                return None
+            self._waiting.extend(group)
+            running = {trial.id for trial in group}
+            self._groups.update((trial.id, (group, running)) for trial in group)
+        return [self._waiting.popleft()]
+
+    def tell(self, group: Sequence[PlannedTrial]) -> None:
+        """This trial has ended."""
+        for trial in group:
+            whole, running = self._groups.pop(trial.id)
+            running.discard(trial.id)
+            if not running:
+                self._proposals.tell(whole)
+
+
 class Rest:
     """The trials of a grid (or a random sample) that are not done, one at a time."""
 

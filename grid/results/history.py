@@ -2,11 +2,30 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, union
 
 from grid.results.schema import EarlierTrial, ExperimentTrial, Metric, Trial, TrialStage
+
+
+class Stopped(NamedTuple):
+    """How a trial was stopped early: steps done, by which reported number, and what that was."""
+
+    step: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What a trial reported of a metric at its steps, the first after one step. None: no number. kind: method
+    and data set."""
+
+    trial_id: str
+    kind: tuple[str, str]
+    values: list[float | None]
 
 
 def entered(connection: Connection, experiment: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -73,6 +92,42 @@ def validated(connection: Connection, trial_id: str) -> list[str]:
         .order_by(Metric.selection, Metric.name)
     )
     return [f"{name} ({selection})" for name, selection in connection.execute(query)]
+
+
+def stopped(connection: Connection, trial_ids: Iterable[str]) -> dict[str, Stopped]:
+    """Those of the trials that were stopped early and are not to run again."""
+    wanted = set(trial_ids)
+    ended = (Trial.status == "stopped", Trial.to_rerun.is_not(True))
+    columns = (Trial.id, Trial.stopped_step, Trial.stopped_metric, Trial.stopped_value)
+    found = connection.execute(select(*columns).where(*ended))
+    return {
+        one: Stopped(step, metric, value)
+        for one, step, metric, value in found
+        if one in wanted and step is not None and metric is not None and value is not None
+    }
+
+
+def curves(connection: Connection, experiment: str, name: str, split: str) -> list[Curve]:
+    """A metric at steps in each trial that the experiment asks for and that is done or stopped early, the
+    oldest first."""
+    query = (
+        select(Trial.id, Trial.method, Trial.dataset, Metric.value)
+        .join(Metric, Metric.trial_id == Trial.id)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(
+            ExperimentTrial.experiment == experiment,
+            Trial.status.in_(("done", "stopped")),
+            Trial.to_rerun.is_not(True),
+            Metric.name == name,
+            Metric.split == split,
+            Metric.step.is_not(None),
+        )
+        .order_by(Trial.finished_at, Trial.id, Metric.id)
+    )
+    found: dict[str, Curve] = {}
+    for trial_id, method, dataset, value in connection.execute(query):
+        found.setdefault(trial_id, Curve(trial_id, (method, dataset), [])).values.append(value)
+    return list(found.values())
 
 
 def attempts(connection: Connection, trial_ids: Iterable[str]) -> dict[str, int]:

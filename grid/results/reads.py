@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -74,6 +74,13 @@ def experiment_summary(connection: Connection, name: str) -> dict[str, Any]:
         "stages": _stages(connection, name),
         "launches": rows(connection, Launch, Launch.experiment == name),
     }
+
+
+def stopped_line(trial: Mapping[str, Any]) -> str:
+    """How a trial was stopped early; empty if it was not."""
+    if trial["stopped_step"] is None:
+        return ""
+    return f"after step {trial['stopped_step']}, by {trial['stopped_metric']} = {trial['stopped_value']:.6g}"
 
 
 def warned(warnings: Iterable[str]) -> list[str]:

@@ -37,20 +37,38 @@ def _number(value: Any) -> tuple[float | None, str]:
 
 def done_row(report: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of `trial` that a report fills."""
-    provenance = report["provenance"]
     return {
+        **_origin(report["provenance"]),
         "status": "done",
         "error": None,
         "n_failed": int(report["n_failed"]),
         "on_failed": report["on_failed"],
         "warning": warning_of(report),
         "seconds": float(report["seconds"]),
+        "artifacts_uri": report.get("uri"),
+    }
+
+
+def stopped_row(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of `trial` that the report of a trial that was stopped early fills."""
+    return {
+        **_origin(report["provenance"]),
+        "status": "stopped",
+        "error": None,
+        "seconds": float(report["seconds"]),
+        "stopped_step": int(report["step"]),
+        "stopped_value": float(report["value"]),
+        "stopped_metric": report["metric"],
+    }
+
+
+def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "git_commit": provenance.get("git_commit"),
         "git_dirty": provenance.get("git_dirty"),
         "versions": as_json(provenance.get("versions")),
         "host": provenance.get("host"),
         "device": provenance.get("device"),
-        "artifacts_uri": report.get("uri"),
     }
 
 

@@ -7,7 +7,7 @@ Times are UTC text (ISO 8601), durations seconds, scores fractions in [0, 1]. Co
 from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-TRIAL_STATUS = ("pending", "running", "done", "failed", "interrupted")
+TRIAL_STATUS = ("pending", "running", "done", "failed", "interrupted", "stopped")
 LAUNCH_STATUS = ("running", "done", "failed", "interrupted")
 METRIC_STATUS = ("ok", "nan", "inf")
 
@@ -62,7 +62,9 @@ class Trial(Base):
 
     `config_id` names the configuration without the seed; `mlflow_status` is what the mirror last
     wrote, so a value other than `status` means that the mirror is stale. `to_rerun`: the next launch
-    runs it again; until then it keeps its state and its numbers.
+    runs it again; until then it keeps its state and its numbers. A trial that was stopped early has its curve
+    alone: `stopped_step` counts the steps that it had done, `stopped_value` is what `stopped_metric` was
+    then, by the name by which the method reports it.
     """
 
     __tablename__ = "trial"
@@ -97,6 +99,9 @@ class Trial(Base):
     artifacts_uri: Mapped[str | None]
     mlflow_run_id: Mapped[str | None]
     mlflow_status: Mapped[str | None]
+    stopped_step: Mapped[int | None]
+    stopped_value: Mapped[float | None]
+    stopped_metric: Mapped[str | None]
 
 
 class ExperimentTrial(Base):

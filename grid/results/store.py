@@ -216,7 +216,8 @@ class ResultsStore:
 
     def claim(self, trial_id: str, launch_id: int | None) -> int | None:
         """Takes a trial for this launch, and forgets its numbers: the number of its attempt (from 1), or None
-        if it is done and not to run again, running, or not there. Of many processes exactly one gets it."""
+        if it is done or stopped and not to run again, running, or not there. Of many processes exactly one
+        gets it."""
         free = or_(Trial.status.in_(("pending", "failed", "interrupted")), Trial.to_rerun.is_(True))
         claimed = (
             update(Trial)
@@ -231,6 +232,9 @@ class ResultsStore:
                 seconds=None,
                 error=None,
                 warning=None,
+                stopped_step=None,
+                stopped_value=None,
+                stopped_metric=None,
                 mlflow_status=_MIRROR_IS_STALE,
             )
             .returning(Trial.attempt)
@@ -247,21 +251,28 @@ class ResultsStore:
         False, and nothing written, if another launch has taken the trial over meanwhile: then
         this attempt is no longer the running one.
         """
+        return self._end(trial_id, report, rows.done_row(report))
+
+    def stop(self, trial_id: str, report: Mapping[str, Any]) -> bool:
+        """As `finish`, of a running trial that was stopped early: its metrics are a curve."""
+        return self._end(trial_id, report, rows.stopped_row(report))
+
+    def _end(self, trial_id: str, report: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
         attempt = (
             Trial.id == trial_id,
             Trial.status == "running",
             Trial.attempt == int(report["attempt"]),
         )
-        done = {**rows.done_row(report), "finished_at": _now()}
+        ended = {**columns, "finished_at": _now()}
         with self.writing() as connection:
-            if connection.execute(update(Trial).where(*attempt).values(done)).rowcount == 0:
+            if connection.execute(update(Trial).where(*attempt).values(ended)).rowcount == 0:
                 return False
             _forget_numbers(connection, trial_id)
             self._insert(connection, Metric, [rows.metric_row(trial_id, one) for one in report["metrics"]])
             return True
 
     def fail(self, trial_id: str, error: str) -> None:
-        """Sets a trial that is not done failed, keeping the error's last lines."""
+        """Sets a trial that is neither done nor stopped failed, keeping the error's last lines."""
         failed = {
             "status": "failed",
             "error": presentable(error)[-ERROR_LENGTH:],
@@ -269,7 +280,9 @@ class ResultsStore:
         }
         with self.writing() as connection:
             connection.execute(
-                update(Trial).where(Trial.id == trial_id, Trial.status != "done").values(failed)
+                update(Trial)
+                .where(Trial.id == trial_id, Trial.status.not_in(("done", "stopped")))
+                .values(failed)
             )
 
     def interrupt(self, trial_ids: Iterable[str]) -> None:

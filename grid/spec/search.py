@@ -1,6 +1,6 @@
 """How a spec chooses configurations, stops trials early, and selects what it reports."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,16 +12,35 @@ LARGEST_SEED_OF_SEARCH = 2**32 - 1  # of Optuna's samplers
 Mode = Literal["max", "min"]
 
 
+class Watched(NamedTuple):
+    """A number that trials report at steps, by the name by which it is reported, and which way it is
+    better."""
+
+    metric: str
+    mode: Mode
+
+
 class Scheduler(Strict):
     """When a trial that reports steps is stopped early. `asha`: at `grace` steps, and at each `factor` times
     as many, unless it is among the best 1/factor of those that came there before it. `median`: from `grace`
-    steps on, if its best is below the median of the means of the others up to that step, of which there must
-    be `factor`. metric: what is reported at steps; None: the search's, on the split val."""
+    steps on, if its best is worse than the median of the means of the others up to that step, of which there
+    must be `factor`. metric: what is reported at steps, by the name by which it is reported, and mode: which
+    way it is better; None: the search's first goal, on the split val."""
 
     kind: Literal["asha", "median"]
-    grace: Annotated[int, Ge(1)] = 1
+    grace: Annotated[int, Ge(1)] = 3
     factor: Annotated[float, Gt(1)] = 3
     metric: str | None = None
+    mode: Mode | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Scheduler":
+        if (self.metric is None) != (self.mode is None):
+            raise ValueError(
+                f"search.scheduler has metric {self.metric!r} and mode {self.mode!r}: give both (mode: "
+                "max or min is better), or neither, and the search's own are taken"
+            )
+        return self
 
 
 def _named(value: Any) -> Any:
@@ -65,6 +84,20 @@ class Search(Strict):
     def modes(self) -> tuple[Mode, ...]:
         """Which way each goal is better."""
         return (self.mode,) * len(self.metrics) if isinstance(self.mode, str) else self.mode
+
+    @property
+    def watched(self) -> Watched | None:
+        """What the scheduler goes by; None without one."""
+        if self.scheduler is None:
+            return None
+        metric, mode = self.scheduler.metric, self.scheduler.mode
+        return Watched(metric or f"val_{self.metrics[0]}", mode or self.modes[0])
+
+    def stops_at(self, step: int, metric: str) -> bool:
+        """Whether the scheduler goes by this reported number, and stops trials after so many steps."""
+        if self.scheduler is None or self.watched is None:
+            return False
+        return self.watched.metric == metric and self.scheduler.grace <= step
 
     @model_validator(mode="after")
     def _consistent(self) -> "Search":

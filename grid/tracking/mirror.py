@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, or_, select, union, update
 
 from grid.free_text import redacted
-from grid.results.reads import rows, varying_knobs
+from grid.results.reads import rows, stopped_line, varying_knobs
 from grid.results.schema import EarlierTrial, Experiment, ExperimentTrial, Launch, Trial
 from grid.results.store import ResultsStore
 from grid.stores.evidence import PICTURES
@@ -33,6 +33,7 @@ RUN_STATUS = {
     "done": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
+    "stopped": "KILLED",  # not FINISHED: it has no final numbers; the tag `stopped` tells it from the above
 }
 CREATING = "creating"  # in `mlflow_status`: a run may exist whose id SQL does not know yet
 DIGEST_LENGTH = 36  # of a data set, at most
@@ -123,6 +124,7 @@ class Mirror:
                 "attempt": str(trial["attempt"]),
                 "error": (trial["error"] or "")[-4000:],
                 "warning": trial["warning"] or "",
+                "stopped": stopped_line(trial),
                 **{name: str(trial[name]) for name in ("method", "dataset", "seed", "config_id")},
             }
             run_id = self._run_of(

@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -11,11 +11,13 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from grid.inputs.datasets import Dataset
 from grid.planning.plan import Plan
 from grid.planning.planned import PlannedTrial
-from grid.planning.proposals import Proposals
+from grid.planning.proposals import OneByOne, Proposals
 from grid.progress import Display, Task
+from grid.results.history import Curve
 from grid.spec.spec import MethodResources
 from grid.stores.artifacts import ArtifactStore
 from grid.stores.evidence import MANIFEST, BrokenEvidence
+from grid.trials.early_stopping import STEP, VALUE, EarlyStopping, Steps
 from grid.trials.recorder import Recorder
 from grid.trials.single import task_of, use_threads
 from grid.trials.trial import TrialTask, finished_report, run_trial
@@ -26,6 +28,7 @@ QUIET = {  # Tune's own loggers and banner say again what the results store has 
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the launch's to handle
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # that a trial has ended is reported without a number
 }
 
 
@@ -78,29 +81,50 @@ class Feed(Searcher):
 
 
 class Ended(tune.Callback):
-    """Hands every report and every death to the recorder."""
+    """Hands every report and every death to the recorder, and every trial that a scheduler has stopped."""
 
-    def __init__(self, recorder: Recorder, store: ArtifactStore, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        store: ArtifactStore,
+        on_change: Callable[[], None],
+        scheduler: EarlyStopping | None = None,
+    ) -> None:
         self._recorder, self._store, self._on_change = recorder, store, on_change
+        self._scheduler = scheduler
+        self._curves: dict[str, list[dict[str, Any]]] = {}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """One of our trials has ended in its worker."""
-        if "finished_trial" in result:
-            self._finished(result["finished_trial"], result["attempt"])
+        """One of our trials has ended in its worker, or gone a step."""
+        if "stepping_trial" in result:
+            self._stepped(result)
+        elif "finished_trial" in result:
+            self._finished(result["finished_trial"], result["attempt"], trial)
         elif "failure" in result:
             self._recorder.fail(result["failed_trial"], result["failure"])
         self._on_change()
 
-    def _finished(self, trial_id: str, attempt: int) -> None:
+    def _stepped(self, result: dict[str, Any]) -> None:
+        """Keeps the curve; if the scheduler has decided to stop the trial, that is all there is of it."""
+        trial_id = result["stepping_trial"]
+        curve = self._curves.setdefault(trial_id, [])
+        curve += result["curve"]
+        if result.get("done") and self._scheduler is not None:
+            kept = {name: result[name] for name in ("attempt", "seconds", "provenance", STEP, VALUE)}
+            stopped = {"trial": trial_id, "metric": self._scheduler.watched.metric, "metrics": curve}
+            self._recorder.stop({**kept, **stopped})
+
+    def _finished(self, trial_id: str, attempt: int, trial: Any) -> None:
         try:
             report = finished_report(self._store, trial_id, attempt)
         except BrokenEvidence as error:
             return self._recorder.fail(trial_id, str(error))
         if report is None:
             return self._recorder.fail(trial_id, f"trial {trial_id}: its {MANIFEST} is gone")
-        return self._recorder.finish(report)
+        self._recorder.finish(report)
+        return None if self._scheduler is None else self._scheduler.look_at(trial, report)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the feed."""
@@ -120,12 +144,15 @@ def run_tasks(
     datasets: Mapping[str | None, Dataset],
     store: ArtifactStore,
     resources: MethodResources,
+    watched: str | None = None,
 ) -> None:
-    """What a Tune worker does: its tasks, one after the other; a failing one does not stop the others."""
+    """What a Tune worker does: its tasks, one after the other; a failing one does not stop the others.
+    watched: what a scheduler goes by; it may end the worker's function at any step, by SystemExit."""
     use_threads(resources.num_cpus)
     for task in config["tasks"]:
+        on_step = None if watched is None else Steps(task, watched, resources.device)
         try:
-            run_trial(task, datasets[task.data_fingerprint], store, resources.device)
+            run_trial(task, datasets[task.data_fingerprint], store, resources.device, on_step)
         except Exception:  # a trial may raise anything: it is kept as the trial's error
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
             tune.report({"failed_trial": task.id, "failure": "\n".join(lines)})
@@ -142,31 +169,43 @@ def run_trials(
     display: Display,
     total: int,
     name: str,
+    curves: Sequence[Curve] = (),
 ) -> None:
-    """Runs all proposals, one Tuner for each resource shape (key: a method of that shape)."""
+    """Runs all proposals, one Tuner for each resource shape (key: a method of that shape). curves: of trials
+    that ended before, which the scheduler is told of first."""
     os.environ.update(QUIET)
     task = display.task("trials", total, "trials")
+    watched = plan.spec.search.watched
+    scheduler = None
+    if plan.spec.search.scheduler and watched:
+        scheduler = EarlyStopping(plan.spec.search.scheduler, watched, curves, display.say)
 
     def show() -> None:
         task.update(*_state(recorder, total))
 
     for method, source in proposals.items():
         resources = plan.spec.resources.method(method)
+        groups = OneByOne(source) if scheduler else source
+        ended = Ended(recorder, store, show, scheduler)
         exhausted = False
         while not exhausted:
-            exhausted = _run_tuner(plan, source, recorder, store, resources, cluster, name, show)
+            exhausted = _run_tuner(plan, groups, recorder, store, resources, cluster, name, ended, scheduler)
     _finish(task, recorder)
 
 
 def _state(recorder: Recorder, total: int) -> tuple[int, str]:
-    ended = len(recorder.done) + len(recorder.failed)
+    ended = len(recorder.done) + len(recorder.stopped) + len(recorder.failed)
     left = max(total - ended, 0)
-    return ended, f"{len(recorder.done)} done, {len(recorder.failed)} failed, {left} left"
+    return ended, f"{_ended(recorder)}, {left} left"
 
 
 def _finish(task: Task, recorder: Recorder) -> None:
-    done, failed = len(recorder.done), len(recorder.failed)
-    task.finish(f"{done} done, {failed} failed in {task.seconds:.1f} s")
+    task.finish(f"{_ended(recorder)} in {task.seconds:.1f} s")
+
+
+def _ended(recorder: Recorder) -> str:
+    stopped = f", {len(recorder.stopped)} stopped early" if recorder.stopped else ""
+    return f"{len(recorder.done)} done{stopped}, {len(recorder.failed)} failed"
 
 
 def _run_tuner(
@@ -177,7 +216,8 @@ def _run_tuner(
     resources: MethodResources,
     cluster: Mapping[str, float],
     name: str,
-    show: Callable[[], None],
+    ended: Ended,
+    scheduler: EarlyStopping | None,
 ) -> bool:
     """Up to TRIALS_PER_TUNER groups; whether the source is exhausted."""
     at_once = int(cluster["CPU"] // resources.num_cpus)
@@ -189,11 +229,13 @@ def _run_tuner(
         datasets={dataset.fingerprint: dataset for dataset in plan.datasets},
         store=store,
         resources=resources,
+        watched=scheduler.watched.metric if scheduler else None,
     )
     needs = {"cpu": resources.num_cpus, "gpu": resources.num_gpus}
     tuner = tune.Tuner(
         tune.with_resources(trainable, needs),
         tune_config=tune.TuneConfig(
+            scheduler=scheduler,
             search_alg=ConcurrencyLimiter(feed, max_concurrent=at_once),
             num_samples=TRIALS_PER_TUNER,
             reuse_actors=True,
@@ -203,7 +245,7 @@ def _run_tuner(
             storage_path=store.storage.path("tune"),
             storage_filesystem=store.storage.filesystem,
             verbose=0,
-            callbacks=[Ended(recorder, store, show)],
+            callbacks=[ended],
         ),
     )
     tuner.fit()

@@ -1,4 +1,5 @@
-"""The one writer: claims trials, and sets them done or failed in the results store, then in the mirror."""
+"""The one writer: claims trials, and sets them done, stopped or failed in the results store, and then in the
+mirror."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -29,12 +30,13 @@ class Recorder:
         self._has_stopped = False
         self.running: set[str] = set()
         self.done: set[str] = set()
+        self.stopped: set[str] = set()
         self.failed: dict[str, str] = {}
         self.warnings: dict[str, str] = {}
 
     def claim(self, trial_id: str) -> int | None:
-        """The number of this attempt; None if another launch has the trial, or it is done, or this launch
-        has stopped."""
+        """The number of this attempt; None if another launch has the trial, or it is done or was stopped
+        early, or this launch has stopped."""
         if self._has_stopped:
             return None
         attempt = self._results.claim(trial_id, self._launch_id)
@@ -51,6 +53,14 @@ class Recorder:
             self.done.add(trial_id)
             if warning := warning_of(report):
                 self.warnings[trial_id] = warning
+            self._mirror(trial_id)
+
+    def stop(self, report: dict[str, Any]) -> None:
+        """A trial was stopped early."""
+        trial_id = report["trial"]
+        self.running.discard(trial_id)
+        if self._results.stop(trial_id, report):
+            self.stopped.add(trial_id)
             self._mirror(trial_id)
 
     def fail(self, trial_id: str, error: str) -> None:

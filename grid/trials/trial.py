@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from components.data.columns import Column, Data
 from components.evaluation.pictures import draw
 from components.identity import rng
-from components.method import Explanation, Fitted, Method, Metric, Picture
+from components.method import Explanation, Fitted, Method, Metric, Picture, step_place
 from grid.inputs.datasets import Dataset, open_data
 from grid.stores.artifacts import ArtifactStore
 from grid.stores.evidence import (
@@ -37,6 +37,8 @@ from grid.trials.predictions import predictions
 FOLDER = "trials"
 PICTURES_PER_GROUP = 2
 MASKS_NAMED = 100  # of those that a trial left out, in its manifest
+
+OnStep = Callable[[Sequence[Metric]], None]
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,24 @@ def trial_folder(trial_id: str, attempt: int) -> str:
     return f"{FOLDER}/{trial_id}/{attempt}"
 
 
-def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: str = "cpu") -> dict[str, Any]:
-    """Runs the trial and returns its report, which is also its manifest. Whatever fails, raises."""
+def run_trial(
+    task: TrialTask,
+    dataset: Dataset,
+    store: ArtifactStore,
+    device: str = "cpu",
+    on_step: OnStep | None = None,
+) -> dict[str, Any]:
+    """Runs the trial and returns its report, which is also its manifest. Whatever fails, raises. on_step is
+    told of what the method reports at a step, at once."""
     start = time.time()
     data = _open(task, dataset, store)
     steps: list[Metric] = []
 
     def report(step: int, **metrics: float) -> None:
-        steps.extend(_step_metric(name, value, step) for name, value in metrics.items())
+        reported = [_step_metric(name, value, step) for name, value in metrics.items()]
+        steps.extend(reported)
+        if on_step is not None:
+            on_step(reported)
 
     fitted = task.method.fit(data, task.seed, report)
     metrics = task.method.evaluate(fitted, data)
@@ -82,7 +94,7 @@ def run_trial(task: TrialTask, dataset: Dataset, store: ArtifactStore, device: s
     manifest = {
         "trial": task.id,
         "attempt": task.attempt,
-        "metrics": [_plain(metric) for metric in [*metrics, *_masks_left_out(data), *steps]],
+        "metrics": [plain(metric) for metric in [*metrics, *_masks_left_out(data), *steps]],
         "masks_left_out": {path: why for path, (_, why) in list(data.masks_left_out.items())[:MASKS_NAMED]},
         "warnings": _warnings(task, metrics, store),
         "n_failed": int(data.failed(test.ids).sum()),
@@ -124,14 +136,11 @@ def _warnings(task: TrialTask, metrics: Sequence[Metric], store: ArtifactStore) 
 
 
 def _step_metric(name: str, value: float, step: int) -> Metric:
-    """`val_average_accuracy` at a step is `average_accuracy` on the split `val`."""
-    split, _, rest = name.partition("_")
-    if split in {"train", "val"} and rest:
-        return Metric(rest, float(value), split, step=step)
-    return Metric(name, float(value), "train", step=step)
+    metric, split = step_place(name)
+    return Metric(metric, float(value), split, step=step)
 
 
-def _plain(metric: Metric) -> dict[str, Any]:
+def plain(metric: Metric) -> dict[str, Any]:
     """A metric as JSON, in which NaN and infinities are text that `float` reads."""
     value = float(metric.value)
     return {**asdict(metric), "value": value if math.isfinite(value) else str(value)}

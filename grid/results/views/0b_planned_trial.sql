@@ -1,5 +1,5 @@
 -- Every trial with its form, and what is known of all seeds of its configuration.
--- Grain and key: id. Units: n_planned, seeds_done and seeds_failed count seeds, over all experiments.
+-- Grain and key: id. Units: n_planned, seeds_done, seeds_failed and seeds_stopped count seeds, of all experiments.
 -- form: 'present' if an experiment asks for the trial now, else 'earlier'. example: one of the configuration's
 -- trials, of that form. n_failed, warning and on_failed ('mixed': not alike) are of those that are done.
 CREATE VIEW planned_trial AS
@@ -14,7 +14,8 @@ WITH formed AS (
 ), of_seed AS (
   SELECT formed.*, ROW_NUMBER() OVER of_seed AS nth,
     MAX(CASE WHEN status = 'done' THEN 1 ELSE 0 END) OVER of_seed AS seed_done,
-    MAX(CASE WHEN status = 'failed' THEN 1 ELSE 0 END) OVER of_seed AS seed_failed
+    MAX(CASE WHEN status = 'failed' THEN 1 ELSE 0 END) OVER of_seed AS seed_failed,
+    MAX(CASE WHEN status = 'stopped' THEN 1 ELSE 0 END) OVER of_seed AS seed_stopped
   FROM formed
   WINDOW of_seed AS (PARTITION BY config_id, form, method, dataset, data_fingerprint, seed)
 )
@@ -22,6 +23,7 @@ SELECT id, form, config_id, method, dataset, data_fingerprint, seed, status, MIN
   SUM(CASE WHEN nth = 1 THEN 1 ELSE 0 END) OVER config AS n_planned,
   SUM(CASE WHEN nth = 1 THEN seed_done ELSE 0 END) OVER config AS seeds_done,
   SUM(CASE WHEN nth = 1 THEN seed_failed ELSE 0 END) OVER config AS seeds_failed,
+  SUM(CASE WHEN nth = 1 THEN seed_stopped ELSE 0 END) OVER config AS seeds_stopped,
   MAX(n_failed) OVER config AS n_failed, MAX(warning) OVER config AS warning,
   CASE WHEN MIN(on_failed) OVER config = MAX(on_failed) OVER config THEN MIN(on_failed) OVER config
     WHEN MIN(on_failed) OVER config IS NOT NULL THEN 'mixed' END AS on_failed

@@ -7,7 +7,8 @@ SELECT e.experiment, e.form, t.dataset, t.data_fingerprint, t.method, t.method_v
   CASE WHEN e.variant IS NOT NULL THEN CAST('variant' AS VARCHAR) END AS parameter, e.variant AS value,
   COUNT(DISTINCT t.seed) AS n_planned, SUM(CASE WHEN t.status = 'done' THEN 1 ELSE 0 END) AS trials_done,
   SUM(CASE WHEN t.status = 'failed' THEN 1 ELSE 0 END) AS trials_failed,
-  SUM(MAX(CASE WHEN t.status IN ('done', 'failed') THEN 1 ELSE 0 END)) OVER (
+  SUM(CASE WHEN t.status = 'stopped' THEN 1 ELSE 0 END) AS trials_stopped,
+  SUM(MAX(CASE WHEN t.status IN ('done', 'failed', 'stopped') THEN 1 ELSE 0 END)) OVER (
     PARTITION BY e.experiment, e.form, t.dataset, t.data_fingerprint, t.method, t.method_version,
       CASE WHEN e.variant IS NOT NULL THEN CAST('variant' AS VARCHAR) END) AS values_ended
 FROM asked_trial e

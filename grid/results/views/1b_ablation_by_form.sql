@@ -84,7 +84,7 @@ WITH held AS (
 )
 SELECT s.experiment, s.form, s.dataset, s.data_fingerprint, s.method, s.method_version, s.parameter,
   s.metric, s.split, s.group_name, s.selection, s.value,
-  s.n, p.n_planned, p.trials_failed, s.trials, s.trials_nan, s.mean, s.std,
+  s.n, p.n_planned, p.trials_failed, p.trials_stopped, s.trials, s.trials_nan, s.mean, s.std,
   COALESCE(s.mean * shrink / (s.mean * shrink + 1 - s.mean), s.mean - half) AS ci_low,
   COALESCE(s.mean / (s.mean + (1 - s.mean) * shrink), s.mean + half) AS ci_high,
   s.paired, s.reference, s.difference,
@@ -100,8 +100,8 @@ JOIN planned_trials p ON p.experiment = s.experiment AND p.form = s.form AND p.d
 UNION ALL
 SELECT p.experiment, p.form, p.dataset, p.data_fingerprint, p.method, p.method_version, p.parameter,
   k.metric, k.split, k.group_name, k.selection, p.value,
-  0, p.n_planned, p.trials_failed, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  0, p.n_planned, p.trials_failed, p.trials_stopped, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
   NULL, NULL
 FROM planned_trials p
 JOIN score_kind k ON k.dataset = p.dataset AND k.method = p.method
-WHERE p.trials_done = 0 AND p.trials_failed > 0 AND p.values_ended > 1
+WHERE p.trials_done = 0 AND p.trials_failed + p.trials_stopped > 0 AND p.values_ended > 1

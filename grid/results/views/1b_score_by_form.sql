@@ -6,7 +6,7 @@ CREATE VIEW score_by_form AS
 WITH by_seed AS (
   SELECT t.config_id, m.name AS metric, m.group_name, m.split, m.selection, t.method, t.dataset, t.form,
     t.seed, AVG(m.value) AS value, MIN(t.example) AS example, MIN(t.n_planned) AS n_planned,
-    MIN(t.seeds_failed) AS seeds_failed, MIN(t.n_failed) AS n_failed, MIN(t.on_failed) AS on_failed,
+    MIN(t.seeds_failed) AS seeds_failed, MIN(t.seeds_stopped) AS seeds_stopped, MIN(t.n_failed) AS n_failed, MIN(t.on_failed) AS on_failed,
     MIN(t.warning) AS warning
   FROM planned_trial t
   JOIN metric m ON m.trial_id = t.id AND m.step IS NULL
@@ -18,7 +18,7 @@ WITH by_seed AS (
   FROM by_seed
 ), over_seeds AS (
   SELECT config_id, metric, group_name, split, selection, method, dataset, form, example, n_planned,
-    seeds_failed, n_failed, on_failed, warning, COUNT(value) OVER line AS n, COUNT(*) OVER line AS seeds_done,
+    seeds_failed, seeds_stopped, n_failed, on_failed, warning, COUNT(value) OVER line AS n, COUNT(*) OVER line AS seeds_done,
     AVG(value) OVER line AS mean, SUM(deviation * deviation) OVER line AS squares, ROW_NUMBER() OVER line AS nth
   FROM centred
   WINDOW line AS (PARTITION BY config_id, metric, group_name, split, selection, method, dataset,
@@ -36,7 +36,7 @@ WITH by_seed AS (
   FROM spread
 )
 SELECT s.form, s.dataset, x.data_fingerprint, s.method, s.config_id, s.metric, s.split, s.group_name,
-  s.selection, x.config, x.method_version, s.n, s.n_planned, s.seeds_failed, s.seeds_done - s.n AS seeds_nan,
+  s.selection, x.config, x.method_version, s.n, s.n_planned, s.seeds_failed, s.seeds_stopped, s.seeds_done - s.n AS seeds_nan,
   s.mean, s.std, s.n_failed, s.on_failed, s.warning,
   COALESCE(s.mean * shrink / (s.mean * shrink + 1 - s.mean), s.mean - half) AS ci_low,
   COALESCE(s.mean / (s.mean + (1 - s.mean) * shrink), s.mean + half) AS ci_high,
@@ -45,7 +45,7 @@ FROM scaled s
 JOIN trial x ON x.id = s.example
 UNION ALL
 SELECT p.form, p.dataset, p.data_fingerprint, p.method, p.config_id, k.metric, k.split, k.group_name,
-  k.selection, x.config, x.method_version, 0, p.n_planned, p.seeds_failed, 0, NULL, NULL,
+  k.selection, x.config, x.method_version, 0, p.n_planned, p.seeds_failed, p.seeds_stopped, 0, NULL, NULL,
   NULL, NULL, NULL, NULL, NULL, (SELECT MIN(a.variant) FROM asked_trial a WHERE a.trial_id = p.example AND a.form = p.form)
 FROM planned_trial p
 JOIN trial x ON x.id = p.example

@@ -4,7 +4,7 @@
 CREATE VIEW leaderboard_by_form AS
 WITH by_seed AS (
   SELECT t.config_id, m.split, m.selection, t.method, t.dataset, t.form, t.seed, MIN(t.example) AS example,
-    MIN(t.n_planned) AS n_planned, MIN(t.seeds_failed) AS seeds_failed, MIN(t.n_failed) AS n_failed,
+    MIN(t.n_planned) AS n_planned, MIN(t.seeds_failed) AS seeds_failed, MIN(t.seeds_stopped) AS seeds_stopped, MIN(t.n_failed) AS n_failed,
     MIN(t.on_failed) AS on_failed, MIN(t.warning) AS warning,
     MAX(CASE WHEN m.name = 'average_accuracy' THEN 1 ELSE 0 END) AS average_told,
     MAX(CASE WHEN m.name = 'adjusted_average_accuracy' THEN 1 ELSE 0 END) AS adjusted_told,
@@ -25,7 +25,7 @@ WITH by_seed AS (
   FROM by_seed
   WINDOW line AS (PARTITION BY config_id, split, selection, method, dataset, form)
 ), over_seeds AS (
-  SELECT config_id, split, selection, method, dataset, form, example, n_planned, seeds_failed, n_failed,
+  SELECT config_id, split, selection, method, dataset, form, example, n_planned, seeds_failed, seeds_stopped, n_failed,
     on_failed, warning,
     AVG(average) OVER line AS average, COUNT(average) OVER line AS average_n, SUM(average_told) OVER line AS average_told,
     AVG(adjusted) OVER line AS adjusted, COUNT(adjusted) OVER line AS adjusted_n, SUM(adjusted_told) OVER line AS adjusted_told,
@@ -65,7 +65,7 @@ SELECT s.form, s.dataset, x.data_fingerprint, s.method, x.method_version, s.conf
   CASE WHEN average_seeds <= COALESCE(adjusted_seeds, average_seeds) AND average_seeds <= COALESCE(worst_seeds, average_seeds)
     THEN average_seeds WHEN adjusted_seeds <= COALESCE(worst_seeds, adjusted_seeds) THEN adjusted_seeds
     ELSE COALESCE(worst_seeds, adjusted_seeds) END AS n,
-  s.n_planned, s.seeds_failed,
+  s.n_planned, s.seeds_failed, s.seeds_stopped,
   CASE WHEN average_nan >= adjusted_nan AND average_nan >= worst_nan THEN average_nan
     WHEN adjusted_nan >= worst_nan THEN adjusted_nan ELSE worst_nan END AS seeds_nan,
   average AS average_accuracy, average_std AS average_accuracy_std,
@@ -83,7 +83,7 @@ FROM scaled s
 JOIN trial x ON x.id = s.example
 UNION ALL
 SELECT p.form, p.dataset, p.data_fingerprint, p.method, x.method_version, p.config_id, x.config, k.split,
-  k.selection, 0, p.n_planned, p.seeds_failed, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  k.selection, 0, p.n_planned, p.seeds_failed, p.seeds_stopped, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
   NULL, NULL, NULL, (SELECT MIN(a.variant) FROM asked_trial a WHERE a.trial_id = p.example AND a.form = p.form)
 FROM planned_trial p
 JOIN trial x ON x.id = p.example

@@ -4,13 +4,13 @@
 -- view score, made here from the published numbers' trials alone.
 CREATE VIEW reported_vs_measured AS
 WITH asked AS (
-  SELECT r.*, t.id, t.config_id, t.seed, t.status, t.example, t.n_planned, t.seeds_done, t.seeds_failed,
+  SELECT r.*, t.id, t.config_id, t.seed, t.status, t.example, t.n_planned, t.seeds_done, t.seeds_failed, t.seeds_stopped,
     t.on_failed, t.warning
   FROM reference_result r
   JOIN planned_trial t ON t.dataset = r.dataset AND t.method = r.method AND t.form = 'present'
 ), by_seed AS (
   SELECT a.paper, a.table_name, a.row_name, a.setting, a.dataset, a.method, a.metric, a.config_id, a.seed,
-    MIN(a.example) AS example, MIN(a.n_planned) AS n_planned, MIN(a.seeds_failed) AS seeds_failed,
+    MIN(a.example) AS example, MIN(a.n_planned) AS n_planned, MIN(a.seeds_failed) AS seeds_failed, MIN(a.seeds_stopped) AS seeds_stopped,
     MIN(a.on_failed) AS on_failed, MIN(a.warning) AS warning, AVG(m.value) AS value
   FROM asked a
   JOIN metric m ON m.trial_id = a.id AND m.step IS NULL AND m.name = a.metric AND m.split = a.split
@@ -23,7 +23,7 @@ WITH asked AS (
   FROM by_seed
 ), measured AS (
   SELECT paper, table_name, row_name, setting, dataset, method, metric, MIN(example) AS example,
-    COUNT(value) AS n, MIN(n_planned) AS n_planned, MIN(seeds_failed) AS seeds_failed,
+    COUNT(value) AS n, MIN(n_planned) AS n_planned, MIN(seeds_failed) AS seeds_failed, MIN(seeds_stopped) AS seeds_stopped,
     COUNT(*) - COUNT(value) AS seeds_nan, AVG(value) AS mean,
     SQRT(SUM(deviation * deviation) / NULLIF(COUNT(value) - 1, 0)) AS std, MIN(on_failed) AS on_failed,
     MIN(warning) AS warning
@@ -31,7 +31,7 @@ WITH asked AS (
   GROUP BY paper, table_name, row_name, setting, dataset, method, metric, config_id
   UNION ALL
   SELECT a.paper, a.table_name, a.row_name, a.setting, a.dataset, a.method, a.metric, a.example,
-    0, a.n_planned, a.seeds_failed, 0, NULL, NULL, NULL, NULL
+    0, a.n_planned, a.seeds_failed, a.seeds_stopped, 0, NULL, NULL, NULL, NULL
   FROM asked a
   JOIN score_kind k ON k.dataset = a.dataset AND k.method = a.method AND k.metric = a.metric
     AND k.split = a.split AND k.selection = a.selection AND k.group_name = a.group_name
@@ -48,7 +48,7 @@ WITH asked AS (
 )
 SELECT r.paper, r.table_name, r.row_name, r.setting, r.dataset, r.method, r.metric, r.split,
   r.group_name, r.selection, r.value AS reported, r.std AS reported_std, r.n AS reported_n,
-  x.config_id, x.config, m.n, m.n_planned, m.seeds_failed, m.seeds_nan,
+  x.config_id, x.config, m.n, m.n_planned, m.seeds_failed, m.seeds_stopped, m.seeds_nan,
   m.mean AS measured, m.std AS measured_std,
   COALESCE(m.mean * shrink / (m.mean * shrink + 1 - m.mean), m.mean - half) AS ci_low,
   COALESCE(m.mean / (m.mean + (1 - m.mean) * shrink), m.mean + half) AS ci_high,

@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.exc import IntegrityError
 
-from grid.results.database import VIEWS, view_name
+from grid.results.database import HERE, VIEWS, view_name
 from grid.results.schema import Base
 from grid.results.store import ResultsStore, ResultsUnreachable
 
@@ -75,40 +78,75 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert ResultsStore.open("sqlite:///here.db").url == f"sqlite:///{tmp_path}/here.db"
 
 
-def test_records_that_a_hidden_flag_had_made_no_json_are_healed(store: ResultsStore, url: str) -> None:
+def make_store_of(url: str, revision: str, *statements: tuple[str, dict[str, object]]) -> None:
+    """A store as the code of an earlier revision of the schema made it, and rows in it."""
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(HERE / "migrations"))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, revision)
+        for statement, values in statements:
+            connection.execute(text(statement), values)
+    engine.dispose()
+
+
+def test_records_that_a_hidden_flag_had_made_no_json_are_healed(url: str) -> None:
     params = {"class_token": True, "rho": 0.5}
     whole = {"key": "b", "params": params, "note": 'says ": ***, so'}
-    with store.writing() as connection:
-        add = text(
-            "INSERT INTO stage (key, kind, created_at, params, manifest) VALUES (:k, 'column', '', :p, :m)"
-        )
-        bare = '{"found": "3 boxes", "key": "a", "params": {"class_token": ***, "rho": 0.5}}'
-        connection.execute(add, {"k": "a", "p": json.dumps(params), "m": bare})
-        connection.execute(add, {"k": "b", "p": None, "m": json.dumps(whole)})
-        cascade = "CASCADE" if connection.dialect.name == "postgresql" else ""
-        views = [f"DROP VIEW IF EXISTS {view} {cascade}" for view in inspect(connection).get_view_names()]
-        for earlier in (
-            *views,
-            *(
-                f"ALTER TABLE {table} DROP COLUMN {column}"
-                for table in ("experiment_trial", "earlier_trial")
-                for column in ("variant", "variant_rest")
-            ),
-            "DROP INDEX metric_by_name",
-            "CREATE INDEX ix_metric_trial_id ON metric (trial_id)",
-            "CREATE VIEW planned_seeds AS SELECT 1 AS one",
-            "ALTER TABLE reference_result DROP COLUMN knobs",
-            "ALTER TABLE reference_result DROP COLUMN images",
-            "CREATE TABLE prediction (trial_id TEXT)",
-            "UPDATE alembic_version SET version_num = '0005'",
-        ):
-            connection.execute(text(earlier))
+    add = "INSERT INTO stage (key, kind, created_at, params, manifest) VALUES (:k, 'column', '', :p, :m)"
+    bare = '{"found": "3 boxes", "key": "a", "params": {"class_token": ***, "rho": 0.5}}'
+    make_store_of(
+        url,
+        "0005",
+        (add, {"k": "a", "p": json.dumps(params), "m": bare}),
+        (add, {"k": "b", "p": None, "m": json.dumps(whole)}),
+        ("CREATE VIEW planned_seeds AS SELECT 1 AS one", {}),
+    )
     again = ResultsStore.open(url)
     with again.reading() as connection:
         found = connection.execute(text("SELECT manifest FROM stage ORDER BY key")).scalars()
         assert [json.loads(m) for m in found] == [{"found": "3 boxes", "key": "a", "params": params}, whole]
         assert set(inspect(connection).get_view_names()) == {view_name(path) for path in VIEWS}
         assert not inspect(connection).has_table("prediction")
+    again.close()
+
+
+def test_the_trials_of_a_store_without_stopped_ones_and_what_points_to_them_stay(url: str) -> None:
+    trial = (
+        "INSERT INTO trial (id, method, method_version, dataset, data_fingerprint, seed, config, config_id, status, "
+        "attempt, warning, to_rerun) VALUES (:id, 'm', 1, 'd', 'f', 0, '{}', 'c', :status, 3, 'w', :rerun)"
+    )
+    metric = (
+        "INSERT INTO metric (trial_id, name, split, group_name, selection, value, status) "
+        "VALUES (:id, 'a', 'val', 'all', 'last', 0.1, 'ok')"
+    )
+    make_store_of(
+        url,
+        "0009",
+        *((trial, {"id": one, "status": one, "rerun": one == "done"}) for one in ("done", "failed")),
+        *((metric, {"id": one}) for one in ("done", "failed", "done")),
+    )
+    again = ResultsStore.open(url)
+    found = {one: again.trial(one) for one in ("done", "failed")}
+    assert [len(trial["metrics"]) for trial in found.values()] == [2, 1]
+    assert [(t["status"], t["attempt"], t["warning"], t["to_rerun"]) for t in found.values()] == [
+        ("done", 3, "w", True),
+        ("failed", 3, "w", False),
+    ]
+    with again.writing() as connection:
+        connection.execute(text("UPDATE trial SET status = 'stopped' WHERE id = 'failed'"))
+    for wrong in (
+        "UPDATE trial SET status = 'halted'",
+        "DELETE FROM trial WHERE id = 'done'",  # its metrics still need it
+    ):
+        with pytest.raises(IntegrityError), again.writing() as connection:
+            connection.execute(text(wrong))
+    with again.reading() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    assert [d for d in differences if "alembic_version" not in str(d)] == []
     again.close()
 
 

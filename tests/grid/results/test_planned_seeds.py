@@ -11,7 +11,7 @@ from grid.results.store import ResultsStore, TrialEntry
 from tests.grid.results.test_views import query
 
 NAN = math.nan
-FAILED, PENDING = "failed", "pending"
+FAILED, PENDING, STOPPED = "failed", "pending", "stopped"
 WORST = "metric = 'worst_group_accuracy' AND split = 'test' AND selection = 'last'"
 # k -> what the seeds 0, 1, 2 came to
 OUTCOMES: dict[int, tuple[Any, ...]] = {
@@ -41,6 +41,13 @@ def enter(store: ResultsStore, launch: int, k: int, seed: int, outcome: Any, exp
     attempt = store.claim(entry.id, launch)
     if outcome == FAILED:
         store.fail(entry.id, "ValueError: no")
+        return
+    if outcome == STOPPED:
+        curve = [
+            {"name": "average_accuracy", "value": 0.9, "split": "val", "step": step} for step in range(2)
+        ]
+        early = {"step": 2, "value": 0.9, "metric": "val_average_accuracy", "metrics": curve}
+        assert store.stop(entry.id, {**early, "attempt": attempt, "seconds": 1.0, "provenance": {}})
         return
     names = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy")
     metrics = [{"name": n, "value": outcome, "split": "test", "group": "all"} for n in names]
@@ -108,6 +115,29 @@ def test_a_method_whose_trials_all_failed_everywhere_is_listed(store: ResultsSto
     fill(store, {1: (FAILED, FAILED)})
     view = query(store, "SELECT * FROM leaderboard WHERE split = 'test' AND selection = 'last'")
     assert rows(view, "method", "n", "n_planned", "seeds_failed") == [["m", 0, 2, 2]]
+
+
+def test_seeds_that_were_stopped_early_are_planned_neither_done_nor_failed_and_in_no_mean(
+    store: ResultsStore,
+) -> None:
+    fill(store, {1: (0.5, 0.6, 0.7), 2: (0.5, STOPPED, 0.9), 3: (STOPPED, STOPPED, STOPPED)})
+    counts = ("n", "n_planned", "seeds_failed", "seeds_stopped", "seeds_nan")
+    whole, partly = [3, 3, 0, 0, 0], [2, 3, 0, 1, 0]
+    view = query(store, "SELECT * FROM leaderboard WHERE split = 'test' ORDER BY config")
+    assert rows(view, *counts) == [whole, partly], "what never ended is in no table of results"
+    assert view["worst_group_accuracy"].tolist() == pytest.approx([0.6, 0.7])
+    assert rows(query(store, f"SELECT * FROM score WHERE {WORST} ORDER BY config"), *counts) == [
+        whole,
+        partly,
+    ]
+    assert query(store, "SELECT * FROM score WHERE split = 'val'").empty, "curves are no scores"
+    ablation = query(store, f"SELECT * FROM ablation WHERE {WORST} ORDER BY value")
+    columns = ("value", "n", "trials", "n_planned", "trials_failed", "trials_stopped", "mean")
+    assert rows(ablation, *columns) == [
+        ["1", 2, 2, 3, 0, 0, pytest.approx(0.6)],  # seeds 0 and 2 alone have both values
+        ["2", 2, 2, 3, 0, 1, pytest.approx(0.7)],
+        ["3", 0, 0, 3, 0, 3, None],
+    ]
 
 
 def test_what_has_not_run_yet_is_not_listed_as_lost(store: ResultsStore) -> None:

@@ -1,0 +1,154 @@
+"""Ray's rules as a spec configures them, on learning curves whose best is known, without a cluster."""
+
+import heapq
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from components.studies.baselines.methods.standard import Standard
+from grid.results.history import Curve
+from grid.spec.search import Scheduler, Search, Watched
+from grid.trials.early_stopping import STEP, VALUE, EarlyStopping
+
+TRIALS, STEPS, WORKERS = 100, 27, 4
+ACCURACY = Watched("val_average_accuracy", "max")
+KIND = ("standard", "toybirds")
+
+
+def tune_trial(name: str, dataset: str = "toybirds") -> Any:
+    task = SimpleNamespace(method=Standard(), dataset=dataset)
+    return type("Trial", (), {"trial_id": name, "config": {"tasks": [task]}})()
+
+
+def learning_curves(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Accuracies by trial and step, as they are and as they are measured: errors fall by power laws of their
+    own to floors of their own, so that curves cross; measured with a standard deviation of one percent."""
+    stream = np.random.default_rng(seed)
+    floor, power = stream.uniform(0.05, 0.5, TRIALS), stream.uniform(0.7, 1.3, TRIALS)
+    true = 1 - (floor[:, None] + (0.8 - floor)[:, None] * np.arange(1, STEPS + 1) ** -power[:, None])
+    return true, true + stream.normal(0, 0.01, true.shape)
+
+
+def run(rule: EarlyStopping, curves: NDArray[np.float64], seed: int) -> tuple[set[int], float]:
+    """Workers that each take the next trial as soon as theirs has ended, at speeds of their trials: those
+    that got to their last step, and the share of all steps that was paid."""
+    speeds = np.random.default_rng([seed, 1]).uniform(0.5, 1.5, TRIALS)
+    waiting, events, kept, paid = list(range(TRIALS))[::-1], [], set(), 0
+
+    def begin(now: float) -> None:
+        if waiting:
+            number = waiting.pop()
+            rule.on_trial_add(None, trial := tune_trial(str(number)))
+            heapq.heappush(events, (now + speeds[number], number, 1, trial))
+
+    for _ in range(WORKERS):
+        begin(0.0)
+    while events:
+        now, number, step, trial = heapq.heappop(events)
+        paid += 1
+        answer = rule.on_trial_result(None, trial, {STEP: step, VALUE: float(curves[number, step - 1])})
+        if answer == "CONTINUE" and step < STEPS:
+            heapq.heappush(events, (now + speeds[number], number, step + 1, trial))
+            continue
+        kept |= {number} if answer == "CONTINUE" else set()
+        begin(now)
+    return kept, paid / curves.size
+
+
+@pytest.mark.parametrize(("kind", "runs", "dearest"), [("asha", 100, 0.4), ("median", 20, 0.6)])
+def test_the_best_of_known_curves_is_kept_at_a_part_of_the_cost(kind: Any, runs: int, dearest: float) -> None:
+    found, costs = 0, []
+    for seed in range(runs):
+        true, measured = learning_curves(seed)
+        kept, cost = run(EarlyStopping(Scheduler(kind=kind), ACCURACY), measured, seed)
+        found += int(true[:, -1].argmax()) in kept
+        costs.append(cost)
+    assert found >= 0.95 * runs
+    assert max(costs) <= dearest
+
+
+def answers(rule: EarlyStopping, trial: Any, values: list[float]) -> list[str]:
+    """What the rule says to each value until it stops the trial."""
+    rule.on_trial_add(None, trial)
+    said: list[str] = []
+    for step, value in enumerate(values, 1):
+        said.append(rule.on_trial_result(None, trial, {STEP: step, VALUE: value}))
+        if said[-1] == "STOP":
+            break
+    return said
+
+
+def test_a_trial_is_judged_where_the_paper_says_by_those_of_its_method_and_data_set() -> None:
+    """Rungs at 2 and 4 steps, the better half goes on: counted by hand."""
+    spec = Scheduler(kind="asha", grace=2, factor=2)
+    rule = EarlyStopping(spec, Watched("held_out_loss", "min"))
+    go, stop = "CONTINUE", "STOP"
+    assert answers(rule, tune_trial("a"), [9, 5, 9, 4]) == [go] * 4, "nobody was there before"
+    assert answers(rule, tune_trial("b"), [0, 6]) == [go, stop], "above the median of 5"
+    assert answers(rule, tune_trial("c"), [99, 5.5, 99, 5]) == [go, go, go, stop], "the median of 5, 6 is 5.5"
+    assert answers(rule, tune_trial("d", dataset="waterbirds"), [9, 99, 9, 99]) == [go] * 4, "alone there"
+
+
+def test_the_median_rule_stops_what_is_below_the_median_of_means_and_pauses_none() -> None:
+    rule = EarlyStopping(Scheduler(kind="median", grace=2, factor=3), ACCURACY)
+    for name, values in (("a", [0.9, 0.5, 0.7]), ("b", [0.9, 0.2, 0.2]), ("c", [0.9, 0.4, 0.5])):
+        assert answers(rule, tune_trial(name), values) == ["CONTINUE"] * 3, "fewer than three others"
+    # means of the others from step 2 on: 0.5, 0.2, 0.4 after two steps and 0.6, 0.2, 0.45 after three
+    assert answers(rule, tune_trial("d"), [0.0, 0.41, 0.44]) == ["CONTINUE", "CONTINUE", "STOP"]
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_curves_of_earlier_launches_stand_as_if_they_had_run_in_this_one(kind: Any) -> None:
+    spec = Scheduler(kind=kind, grace=2, factor=2)
+    _, measured = learning_curves(0)
+    once = EarlyStopping(spec, ACCURACY)
+    at_once = [answers(once, tune_trial(str(n)), list(curve)) for n, curve in enumerate(measured)]
+    half = TRIALS // 2
+    earlier = [Curve(str(n), KIND, list(measured[n, : len(at_once[n])])) for n in range(half)]
+    later = EarlyStopping(spec, ACCURACY, earlier)
+    again = [answers(later, tune_trial(str(n)), list(measured[n])) for n in range(half, TRIALS)]
+    assert again == at_once[half:]
+    assert {said[-1] for said in again} == {"STOP", "CONTINUE"}
+    other = EarlyStopping(spec, ACCURACY, [Curve("x", ("other", "toybirds"), [1.0] * STEPS)] * 3)
+    assert answers(other, tune_trial("a"), [0.0] * 9) == ["CONTINUE"] * 9, "another method's curves"
+
+
+def test_a_step_without_a_number_stops_nothing_and_a_gap_stays_a_gap() -> None:
+    rule = EarlyStopping(Scheduler(kind="asha", grace=2, factor=2), ACCURACY, [Curve("a", KIND, [0.1, None])])
+    trial = tune_trial("b")
+    rule.on_trial_add(None, trial)
+    assert rule.on_trial_result(None, trial, {STEP: 2}) == "CONTINUE"
+    assert rule.on_trial_result(None, trial, {STEP: 3, VALUE: 0.0}) == "CONTINUE", "the first at this rung"
+
+
+def test_a_method_that_does_not_report_what_is_watched_is_named_once_with_what_it_reports() -> None:
+    said: list[str] = []
+    rule = EarlyStopping(Scheduler(kind="asha"), ACCURACY, (), said.append)
+    number = {"name": "held_out_loss", "split": "train", "step": 0}
+    result = {"name": "average_accuracy", "split": "val", "step": None}
+    for _ in range(2):
+        rule.look_at(tune_trial("a"), {"metrics": [number, number, result]})
+    assert said == [
+        "the scheduler is blind: standard does not report val_average_accuracy at its steps; it reports "
+        "train_held_out_loss there: set search.scheduler.metric, and mode, to one of these"
+    ]
+    seeing = EarlyStopping(Scheduler(kind="asha"), Watched("held_out_loss", "min"), (), said.append)
+    seeing.look_at(tune_trial("a"), {"metrics": [number]})
+    assert len(said) == 1
+
+
+def test_what_a_scheduler_goes_by_and_where_it_stops() -> None:
+    assert Search().watched is None
+    search = Search(metric="worst_group_accuracy", scheduler=Scheduler(kind="asha", grace=4))
+    assert search.watched == ("val_worst_group_accuracy", "max")
+    assert [search.stops_at(step, "val_worst_group_accuracy") for step in (3, 4)] == [False, True]
+    assert not search.stops_at(4, "held_out_loss")
+    assert not Search().stops_at(4, "held_out_loss")
+    own = Search(scheduler=Scheduler(kind="median", metric="held_out_loss", mode="min"))
+    assert own.watched == ("held_out_loss", "min")
+    for half in ({"metric": "held_out_loss"}, {"mode": "min"}):
+        with pytest.raises(ValueError, match="give both"):
+            Scheduler(kind="asha", **half)
