@@ -210,13 +210,22 @@ def _is_blind(plan: Plan, world: World, display: Display) -> bool:
     search, blind = plan.spec.search, False
     with world.results.reading() as connection:
         for method, ids in history.done_by_method(connection, plan.spec.name).items():
-            if history.metric_values(connection, ids, search.metrics[0], "val", search.selection):
+            absent = [
+                f"search.metric = {name!r}, selection {search.selection!r}, on the split val"
+                for name in search.metrics
+                if not history.metric_values(connection, ids, name, "val", search.selection)
+            ] + [
+                f"search.where.{name}, selection {search.selection!r}, on the split val or train"
+                for name in search.where
+                if not history.condition_values(connection, ids, name, search.selection)
+            ]
+            if not absent:
                 continue
             blind = True
             names = history.validated(connection, ids[0])
+            missing = " and for ".join(absent)
             display.say(
-                f"the search is blind: no trial of {method} has a number for search.metric = "
-                f"{search.metric!r}, selection {search.selection!r}, on the split val; they have there: "
+                f"the search is blind: no trial of {method} has a number for {missing}; they have on val: "
                 f"{', '.join(names) or 'none'}. Set another one, and run again"
             )
     return blind

@@ -14,6 +14,7 @@ from components.models.weights.precision import with_precision
 from components.stage import ColumnStage, Stage
 from grid.inputs.datasets import Dataset
 from grid.inputs.weights import missing, problem
+from grid.planning.goals import Warm
 from grid.planning.planned import UNRESOLVED, PlannedStage, PlannedTrial
 from grid.planning.present_form import Recalled, recalled
 from grid.results.entry import shown_values
@@ -35,9 +36,9 @@ class Plan:
     results store knows; throughput: of what was measured before; entered: ids of the trials that any form of
     the experiment asked for; recalled: with Optuna, the configurations among them that the present spec could
     propose, the oldest first, as many as its budget pays for, and groups: the trials that it asks for of
-    each. Trials that were stopped early are "stopped" among the statuses, or TO_GO_ON if the present spec
-    would not have stopped them then. broken: what is wrong with artifacts that trials to run would read, by
-    key; they are not cached.
+    each; warm: what other experiments have measured, where the search asks for it. Trials that were stopped
+    early are "stopped" among the statuses, or TO_GO_ON if the present spec would not have stopped them then.
+    broken: what is wrong with artifacts that trials to run would read, by key; they are not cached.
     """
 
     spec: Spec
@@ -52,6 +53,7 @@ class Plan:
     recalled: tuple[Recalled, ...]
     groups: tuple[tuple[PlannedTrial, ...], ...]
     planner: "Planner" = field(repr=False)
+    warm: tuple[Warm, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -92,6 +94,11 @@ class Plan:
     def has_ended(self, group: Sequence[PlannedTrial]) -> bool:
         """Whether all these trials were done or stopped early when the plan was made."""
         return all(self.statuses.get(trial.id) in ENDED for trial in group)
+
+    @property
+    def warm_from(self) -> list[str]:
+        """The experiments that the search is told of."""
+        return sorted({name for one in self.warm for name in one.experiments})
 
     @cached_property
     def unresolved(self) -> tuple[str, ...]:
@@ -154,6 +161,7 @@ class Plan:
             "distinct_stages": len(self.stages),
             "cached_stages": len(self.cached),
             "broken_stages": len(self.broken),
+            **self._warm_json(),
             "sharing_factor": round(self.sharing_factor, 2),
             "model_passes": sum(stage.model_passes for stage in todo),
             "estimated_seconds": {"stages": stages.seconds, "trials": trials.seconds},
@@ -167,6 +175,11 @@ class Plan:
             "defaults": {name: shown_values(trial.defaults()) for name, trial in by_method.items()},
             "stages": [self._stage_json(stage) for stage in self.stages.values()],
         }
+
+    def _warm_json(self) -> dict[str, Any]:
+        if not self.spec.search.warm_start:
+            return {}
+        return {"warm_start": {"configurations": len(self.warm), "experiments": self.warm_from}}
 
     def _stage_json(self, stage: PlannedStage) -> dict[str, Any]:
         return {

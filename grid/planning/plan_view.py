@@ -28,6 +28,9 @@ def show_plan(plan: Plan, console: Console) -> None:
             "there: they begin anew, for no method keeps its state",
             markup=False,
         )
+    if plan.spec.search.warm_start:
+        of = f" of {', '.join(plan.warm_from)}" if plan.warm else ""
+        console.print(f"warm start: the search is told of {len(plan.warm)} configurations{of}", markup=False)
     if facts["earlier_form"]:
         console.print(
             f"{facts['earlier_form']} trials of an earlier form of {plan.spec.name} stay in the store, "

@@ -1,16 +1,19 @@
 """From a spec to a plan over real stores, and to what is to be run next."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from components.data.card import CardError
 from components.identity import rng
 from components.method import step_place
 from grid.inputs.datasets import Dataset
+from grid.planning.goals import Measured, measured
 from grid.planning.optuna_search import OptunaProposals
-from grid.planning.plan import TO_GO_ON, Plan, make_plan
+from grid.planning.plan import TO_GO_ON, Plan, Planner, make_plan
 from grid.planning.planned import PlannedTrial
 from grid.planning.proposals import Proposals, Rest
+from grid.planning.warm_start import warm_starts
 from grid.results import history
 from grid.results.throughput import recorded_stages, throughput
 from grid.spec.search import Search
@@ -22,13 +25,17 @@ def plan_of(spec: Spec, datasets: Sequence[Dataset], world: World) -> Plan:
     """The plan, for which what trials would read is looked through; SpecError if a method cannot be built on
     a data set."""
     with world.results.reading() as connection:
-        measured = throughput(connection, recorded_stages(connection))
+        rates = throughput(connection, recorded_stages(connection))
         entered = history.entered(connection, spec.name)
     try:
         statuses = partial(_statuses, spec.search, world)
-        plan = make_plan(spec, datasets, world.hashes, world.store.has, statuses, measured, entered)
+        plan = make_plan(spec, datasets, world.hashes, world.store.has, statuses, rates, entered)
     except CardError as error:
         raise SpecError(str(error)) from error
+    if spec.search.warm_start:
+        planner = Planner(world.hashes, spec.on_failed, spec.resources)
+        with world.results.reading() as connection:
+            plan = replace(plan, warm=tuple(warm_starts(plan, planner, connection)))
     read = {key for trial in plan.to_run for key in trial.closure if not plan.stages[key].unresolved}
     return plan.without({key: wrong for key in sorted(read) for wrong in world.store.problems(key)})
 
@@ -75,23 +82,22 @@ def _only_method(plan: Plan) -> str:
 
 
 def _optuna(plan: Plan, world: World) -> OptunaProposals:
-    def value_of(group: Sequence[PlannedTrial]) -> float | None:
-        search = plan.spec.search
+    search = plan.spec.search
+
+    def value_of(group: Sequence[PlannedTrial]) -> Measured | None:
         with world.results.reading() as connection:
-            values = history.metric_values(
-                connection, [t.id for t in group], search.metrics[0], "val", search.selection
-            )
-        return sum(values) / len(values) if len(values) == len(group) else None
+            return measured(connection, search, [trial.id for trial in group], len(group))
 
     def stopped_at(group: Sequence[PlannedTrial]) -> dict[int, float] | None:
         with world.results.reading() as connection:
             stopped = list(history.stopped(connection, [t.id for t in group]).values())
         if not stopped:
             return None
-        values = [how.value for how in stopped if how.metric == f"val_{plan.spec.search.metric}"]
+        values = [how.value for how in stopped if how.metric == f"val_{search.metrics[0]}"]
         return {min(how.step for how in stopped): sum(values) / len(values)} if values else {}
 
     def enter(group: Sequence[PlannedTrial]) -> None:
         world.results.enter(plan.spec.name, [trial.entry() for trial in group])
 
-    return OptunaProposals(plan, value_of, enter, stopped_at)
+    warm = [(one.known, one.measured) for one in plan.warm]
+    return OptunaProposals(plan, value_of, enter, stopped_at, warm)

@@ -43,6 +43,28 @@ def entered(connection: Connection, experiment: str) -> list[tuple[str, str, dic
     return [(id_, method, json.loads(config)) for id_, method, config in connection.execute(query)]
 
 
+def done_elsewhere(
+    connection: Connection, experiment: str, methods: Iterable[str], fingerprints: Iterable[str]
+) -> list[tuple[str, str, dict[str, Any], int, str]]:
+    """Id, method, full configuration, seed and experiment of each done trial of these methods on these data
+    that other experiments ask for, and this one does not, the oldest first."""
+    own = select(ExperimentTrial.trial_id).where(ExperimentTrial.experiment == experiment)
+    query = (
+        select(Trial.id, Trial.method, Trial.config, Trial.seed, ExperimentTrial.experiment)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(
+            Trial.status == "done",
+            Trial.method.in_(sorted(set(methods))),
+            Trial.data_fingerprint.in_(sorted(set(fingerprints))),
+            Trial.id.not_in(own),
+        )
+        .order_by(Trial.finished_at, Trial.id, ExperimentTrial.experiment)
+    )
+    return [
+        (i, method, json.loads(config), seed, by) for i, method, config, seed, by in connection.execute(query)
+    ]
+
+
 def metric_values(
     connection: Connection, trial_ids: Sequence[str], name: str, split: str, selection: str
 ) -> list[float]:
@@ -62,6 +84,15 @@ def metric_values(
         )
     )
     return [float(value) for value in connection.scalars(query) if value is not None]
+
+
+def condition_values(
+    connection: Connection, trial_ids: Sequence[str], name: str, selection: str
+) -> list[float]:
+    """The number that a condition of a search is about, in each of these trials that is done and has it: on
+    the split val, or else on train. Never on test."""
+    on_val = metric_values(connection, trial_ids, name, "val", selection)
+    return on_val or metric_values(connection, trial_ids, name, "train", selection)
 
 
 def done_by_method(connection: Connection, experiment: str) -> dict[str, list[str]]:

@@ -1,21 +1,20 @@
 """Components from what people write: records of knobs, checked at every depth."""
 
 import dataclasses
-import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from components.data.written import unknown
 from grid.names import UnknownName, component_class
+from grid.spec.kinds import kinds_of, of_its_kind
 from grid.spec.spec import LARGEST, SpecError, explain
 
 NAME = "name"
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}  # making one takes longer than what it is for
-EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
 
 def build(cls: type[Any], configuration: Mapping[str, Any], where: str) -> Any:
@@ -73,7 +72,10 @@ def _nested(hint: Any, value: Any, where: str) -> Any:
     """The object that a plain value stands for, where the field holds a component; else the value."""
     base = component_type(hint)
     if base is None:
-        return _of_its_kind(hint, value, where)
+        try:
+            return of_its_kind(hint, value)
+        except ValueError as error:
+            raise SpecError(f"{where} = {value!r}: {error}") from error
     if value is None:
         return value
     knobs = as_record(base, value, where)
@@ -105,36 +107,6 @@ def class_of(base: type[Any], knobs: Mapping[str, Any], where: str) -> type[Any]
         raise SpecError(f"{where}: {error}") from error
 
 
-def _of_its_kind(hint: Any, value: Any, where: str) -> Any:
-    """The value, in which a number that YAML calls a text (`1e-3`) is one; SpecError for a truth value, a
-    number or a text where the field holds another of these: `yes` would pass as 1, 1 as true, "5" as 5."""
-    kinds, words = _kinds(hint)
-    if not kinds:
-        return value
-    if isinstance(value, list):
-        return [_of_its_kind(hint, item, where) for item in value]
-    number, text = kinds & {int, float}, isinstance(value, str) and str not in kinds and value not in words
-    if number and text and EXPONENT.fullmatch(value):
-        return float(value)
-    allowed = [*words, *(["true or false"] if bool in kinds else []), *(["a number"] if number else [])]
-    if isinstance(value, bool) and bool not in kinds:
-        raise SpecError(f"{where} = {value!r}: true and false have no meaning here")
-    if text or (isinstance(value, int | float) and not isinstance(value, bool) and not number):
-        raise SpecError(f"{where} = {value!r}: expected {' or '.join(allowed)}")
-    return value
-
-
-def _kinds(hint: Any) -> tuple[set[type[Any]], list[str]]:
-    """Which of bool, int, float and str a plain field holds, in a list too, and its words."""
-    if hint in (bool, int, float, str):
-        return {hint}, []
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is Literal:
-        return {type(one) for one in arguments} - {str, type(None)}, [o for o in arguments if type(o) is str]
-    found = [_kinds(argument) for argument in arguments if argument is not ...]
-    return {kind for kinds, _ in found for kind in kinds}, [word for _, words in found for word in words]
-
-
 def component_type(hint: Any) -> type[Any] | None:
     """The dataclass that a field holds, `X` or `X | None`; None for plain fields."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -149,5 +121,5 @@ def is_list(hint: Any) -> bool:
 
 def is_whole(hint: Any) -> bool:
     """Whether a knob's numbers are whole, also where it may be null."""
-    kinds, _ = _kinds(hint)
+    kinds, _ = kinds_of(hint)
     return int in kinds and float not in kinds

@@ -1,5 +1,6 @@
 """Which configurations an experiment has: all of a grid, a random sample, or what Optuna will propose."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -49,8 +50,8 @@ def candidates(spec: Spec, card: Card) -> Candidates:
     if spec.search.kind == "random":
         return Candidates(_sample(spec, found))
     distinct = _distinct(candidate for block in found for candidate in _stage_choices(block, card))
-    for block in found:
-        _refuse_unknown_metric(spec, block, card)
+    for block, metric in itertools.product(found, spec.search.metrics):
+        _refuse_unknown_metric(metric, spec.search.selection, block, card)
     return Candidates(distinct, spec.search.trials)
 
 
@@ -123,10 +124,9 @@ def _stage_choices(block: Block, card: Card) -> Iterator[Candidate]:
     return map(block.at, points(block.tree, kept))
 
 
-def _refuse_unknown_metric(spec: Spec, block: Block, card: Card) -> None:
+def _refuse_unknown_metric(metric: str, selection: str, block: Block, card: Card) -> None:
     """SpecError if no configuration of the block can report what the search goes by, where methods say so;
     choices are looked at one by one."""
-    metric, selection = spec.search.metrics[0], spec.search.selection
     tried = [At(), *(change for axis in block.axes for change in axis.changes)]
     reported = [block.at(one).method.validated(card) for one in tried]
     if any(found is None or metric in found.get(selection, ()) for found in reported):

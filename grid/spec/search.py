@@ -1,15 +1,20 @@
 """How a spec chooses configurations, stops trials early, and selects what it reports."""
 
+import math
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BeforeValidator, Field, model_validator
 
+from grid.spec.sampler import TAKES_CONDITIONS, Sampler
 from grid.spec.strict import Strict
 
 LARGEST_SEED_OF_SEARCH = 2**32 - 1  # of Optuna's samplers
 
 Mode = Literal["max", "min"]
+CONDITION = re.compile(r"\s*(<=|>=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 class Watched(NamedTuple):
@@ -43,16 +48,16 @@ class Scheduler(Strict):
         return self
 
 
-def _named(value: Any) -> Any:
-    """A sampler may be given by its name alone."""
-    return {"name": value} if isinstance(value, str) else value
+class Condition(NamedTuple):
+    """What a number of a trial must be: at most, or at least, so much."""
 
+    name: str
+    at_most: bool
+    bound: float
 
-class Sampler(Strict):
-    """One of Optuna's samplers, by its own name and with its own options."""
-
-    name: Literal["tpe", "gp", "qmc", "random", "nsga2"] = "tpe"
-    options: dict[str, Any] = Field(default_factory=dict)
+    def excess(self, values: Sequence[float]) -> float:
+        """By how much the worst of several trials misses it; at most 0 where all keep it."""
+        return max(values) - self.bound if self.at_most else self.bound - min(values)
 
 
 class Search(Strict):
@@ -60,8 +65,9 @@ class Search(Strict):
     most (or least, `mode`) of `metric` on the split `val`, by average over the seeds. Several metrics are
     several goals (optuna).
 
-    where: conditions on other numbers of a trial, as `{gap: "<= 1e-4"}` (optuna). warm_start: whether
-    finished trials of other experiments are told to the sampler (optuna).
+    where: conditions on other numbers of a trial, on val or else on train, as `{gap: "<= 1e-4"}` (optuna).
+    warm_start: whether finished trials of other experiments are told to the sampler (optuna). A number of the
+    test split is never an input of a search.
     """
 
     kind: Literal["grid", "random", "optuna"] = "grid"
@@ -69,7 +75,7 @@ class Search(Strict):
     metric: str | Annotated[tuple[str, ...], MinLen(1)] = "average_accuracy"
     selection: str = "last"
     mode: Mode | tuple[Mode, ...] = "max"
-    sampler: Annotated[Sampler, BeforeValidator(_named)] = Sampler()
+    sampler: Sampler = Sampler()
     where: dict[str, str] = Field(default_factory=dict)
     warm_start: bool = False
     scheduler: Scheduler | None = None
@@ -109,7 +115,37 @@ class Search(Strict):
                     raise ValueError(f"search.{name} is of kind: optuna alone (search.kind is {self.kind})")
             if len(self.metrics) > 1:
                 raise ValueError(f"search.metric: several goals need kind: optuna (it is {self.kind})")
+        self._refuse_test()
+        if self.conditions and self.sampler.name not in TAKES_CONDITIONS:
+            takes = ", ".join(TAKES_CONDITIONS)
+            raise ValueError(f"search.where: {self.sampler.name} looks at no condition; {takes} do")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"search.metric = {list(self.metrics)}: a goal is given twice")
         return self
+
+    def _refuse_test(self) -> None:
+        watched = self.scheduler.metric if self.scheduler is not None else None
+        for place, name in (
+            *(("metric", name) for name in self.metrics),
+            ("selection", self.selection),
+            *(("where", name) for name in self.where),
+            *([("scheduler.metric", watched)] if watched else []),
+        ):
+            if name.split("_")[0] == "test" or name.split(".")[0] == "test":
+                raise ValueError(
+                    f"search.{place} = {name!r}: numbers of the test split are never an input of a search"
+                )
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """`where`, read; ValueError in one line for what is none."""
+        found = []
+        for name, text in self.where.items():
+            match = CONDITION.fullmatch(text)
+            if not match or not math.isfinite(float(match[2])):
+                raise ValueError(f'search.where.{name} = {text!r}: expected "<= NUMBER" or ">= NUMBER"')
+            found.append(Condition(name, match[1] == "<=", float(match[2])))
+        return tuple(found)
 
 
 def _no_test(value: Any) -> Any:

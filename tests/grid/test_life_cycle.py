@@ -10,6 +10,7 @@ import pytest
 from components.data.card import load_card
 from components.data.fingerprint import FileHashes
 from grid.inputs.datasets import Dataset
+from grid.planning.goals import Measured, measured
 from grid.planning.optuna_search import OptunaProposals
 from grid.planning.plan import Plan, make_plan
 from grid.planning.planned import PlannedTrial
@@ -26,6 +27,9 @@ from grid.trials.single import task_of
 CARD = load_card("toybirds")
 
 
+Numbers = dict[tuple[str, str], float]  # of a trial, by name and split
+
+
 class World:
     """Stores of one test, and a plan over a data set that is never read."""
 
@@ -33,6 +37,7 @@ class World:
         self.results = ResultsStore.open(f"sqlite:///{folder / 'results.db'}")
         self.store = ArtifactStore(str(folder / "artifacts"))
         self.folder, self.content = folder, content
+        self.name = content.get("name", "t")
         self.fingerprint = "fingerprint"
         self.executed: list[str] = []
 
@@ -40,27 +45,22 @@ class World:
         spec = parse_spec({"name": "t", "datasets": ["toybirds"], **self.content}, "t.yaml")
         hashes = FileHashes(self.folder / "hashes.json")
         with self.results.reading() as connection:
-            entered = history.entered(connection, "t")
+            entered = history.entered(connection, self.name)
         datasets = [Dataset(CARD, None, None, self.fingerprint)]
         return make_plan(spec, datasets, hashes, lambda k: True, self.results.statuses, Throughput(), entered)
 
     def recorder(self) -> Recorder:
-        launch = self.results.begin_launch("t", spec="", plan={}, command="")
+        launch = self.results.begin_launch(self.name, spec="", plan={}, command="")
         return Recorder(self.results, self.store, launch, lambda trial_id: None)
 
-    def report(self, trial_id: str, attempt: int, value: float = 0.5) -> dict[str, Any]:
-        """What a worker leaves when a trial has ended."""
+    def report(self, trial_id: str, attempt: int, value: float | Numbers = 0.5) -> dict[str, Any]:
+        """What a worker leaves when a trial has ended: one number, or several by name and split."""
         folder = f"trials/{trial_id}/{attempt}"
-        metric = {
-            "name": "average_accuracy",
-            "value": value,
-            "split": "val",
-            "group": "all",
-            "selection": "last",
-            "step": None,
-        }
+        numbers = value if isinstance(value, dict) else {("average_accuracy", "val"): value}
+        told = {"group": "all", "selection": "last", "step": None}
+        metrics = [{"name": n, "split": split, "value": v, **told} for (n, split), v in numbers.items()]
         report = {
-            "trial": trial_id, "attempt": attempt, "metrics": [metric], "n_failed": 0, "on_failed": "wrong",
+            "trial": trial_id, "attempt": attempt, "metrics": metrics, "n_failed": 0, "on_failed": "wrong",
             "pictures": [], "seconds": 0.1, "provenance": {}, "uri": self.store.storage.child(folder),
         }  # fmt: skip
         self.store.storage.write_json(f"{folder}/manifest.json", report)
@@ -70,7 +70,7 @@ class World:
         self,
         plan: Plan,
         proposals: Proposals,
-        outcome: Callable[[Any], float | str | None],
+        outcome: Callable[[Any], float | str | Numbers | None],
         stop_after: int = 10_000,
     ) -> Recorder:
         """Runs what the feed gives. outcome(task): a value, an error, or None for a worker that dies."""
@@ -98,7 +98,7 @@ class World:
         return recorder
 
     def enter(self, trials: Sequence[PlannedTrial]) -> None:
-        self.results.enter("t", [trial.entry() for trial in trials])
+        self.results.enter(self.name, [trial.entry() for trial in trials])
 
     def statuses(self, plan: Plan) -> list[str]:
         return [self.results.statuses([t.id])[t.id] for t in plan.trials]
@@ -233,18 +233,22 @@ SEARCH = {
 }
 
 
-def optuna_run(world: World, stop_after: int = 10_000) -> Plan:
+def learnt(task: Any) -> float:
+    return float(1 - (task.method.lambda_concept - 0.3) ** 2)
+
+
+def optuna_run(
+    world: World, stop_after: int = 10_000, outcome: Callable[[Any], float | str | Numbers | None] = learnt
+) -> Plan:
     plan = world.plan()
 
-    def value_of(group: Sequence[PlannedTrial]) -> float | None:
+    def value_of(group: Sequence[PlannedTrial]) -> Measured | None:
         with world.results.reading() as connection:
-            values = history.metric_values(
-                connection, [t.id for t in group], "average_accuracy", "val", "last"
-            )
-        return sum(values) / len(values) if len(values) == len(group) else None
+            return measured(connection, plan.spec.search, [t.id for t in group], len(group))
 
-    proposals = OptunaProposals(plan, value_of, world.enter)
-    world.execute(plan, proposals, lambda task: 1 - (task.method.lambda_concept - 0.3) ** 2, stop_after)
+    warm = [(one.known, one.measured) for one in plan.warm]
+    proposals = OptunaProposals(plan, value_of, world.enter, warm=warm)
+    world.execute(plan, proposals, outcome, stop_after)
     return plan
 
 

@@ -1,0 +1,44 @@
+"""What a search goes by: the numbers of a configuration, as its sampler is told them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from grid.planning.present_form import Recalled
+from grid.results import history
+from grid.spec.search import Search
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A configuration's means over its trials, by goal, and by how much it misses each condition (at most 0:
+    it does not), in its worst trial."""
+
+    goals: tuple[float, ...]
+    excess: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A configuration that trials of other experiments, named here, have measured."""
+
+    known: Recalled
+    measured: Measured
+    experiments: tuple[str, ...]
+
+
+def measured(connection: Connection, search: Search, trial_ids: Sequence[str], least: int) -> Measured | None:
+    """What these trials of a configuration have; None if fewer than `least` of them are done and have all
+    numbers."""
+    goals = [
+        history.metric_values(connection, trial_ids, name, "val", search.selection) for name in search.metrics
+    ]
+    of_conditions = {
+        one: history.condition_values(connection, trial_ids, one.name, search.selection)
+        for one in search.conditions
+    }
+    if any(len(values) < least for values in [*goals, *of_conditions.values()]):
+        return None
+    excess = {one.name: one.excess(values) for one, values in of_conditions.items()}
+    return Measured(tuple(sum(values) / len(values) for values in goals), excess)
