@@ -28,6 +28,12 @@ def show_plan(plan: Plan, console: Console) -> None:
             "there: they begin anew, for no method keeps its state",
             markup=False,
         )
+    if (watched := plan.spec.search.watched) and facts["never_stopped"] and facts["to_run"]:
+        console.print(
+            f"the scheduler stops no trial of {', '.join(facts['never_stopped'])} that reports no "
+            f"{watched.metric} after steps of a training of its own",
+            markup=False,
+        )
     if facts["earlier_form"]:
         console.print(
             f"{facts['earlier_form']} trials of an earlier form of {plan.spec.name} stay in the store, "

@@ -124,22 +124,6 @@ def test_a_step_without_a_number_stops_nothing_and_a_gap_stays_a_gap() -> None:
     assert rule.on_trial_result(None, trial, {STEP: 3, VALUE: 0.0}) == "CONTINUE", "the first at this rung"
 
 
-def test_a_method_that_does_not_report_what_is_watched_is_named_once_with_what_it_reports() -> None:
-    said: list[str] = []
-    rule = EarlyStopping(Scheduler(kind="asha"), ACCURACY, (), said.append)
-    number = {"name": "held_out_loss", "split": "train", "step": 0}
-    result = {"name": "average_accuracy", "split": "val", "step": None}
-    for _ in range(2):
-        rule.look_at(tune_trial("a"), {"metrics": [number, number, result]})
-    assert said == [
-        "the scheduler is blind: standard does not report val_average_accuracy at its steps; it reports "
-        "train_held_out_loss there: set search.scheduler.metric, and mode, to one of these"
-    ]
-    seeing = EarlyStopping(Scheduler(kind="asha"), Watched("held_out_loss", "min"), (), said.append)
-    seeing.look_at(tune_trial("a"), {"metrics": [number]})
-    assert len(said) == 1
-
-
 def test_what_a_scheduler_goes_by_and_where_it_stops() -> None:
     assert Search().watched is None
     search = Search(metric="worst_group_accuracy", scheduler=Scheduler(kind="asha", grace=4))
