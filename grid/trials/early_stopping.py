@@ -62,9 +62,7 @@ class EarlyStopping(FIFOScheduler):
         self._rule(_kind(trial)).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on."""
-        if VALUE not in result:
-            return str(TrialScheduler.CONTINUE)
+        """Whether the trial goes on; without a number it does."""
         return str(self._rule(_kind(trial)).on_trial_result(tune_controller, trial, result))
 
     def __getstate__(self) -> dict[str, Any]:

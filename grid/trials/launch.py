@@ -103,6 +103,7 @@ class Ended(tune.Callback):
         elif "finished_trial" in result:
             self._finished(result["finished_trial"], result["attempt"])
         elif "failure" in result:
+            self._curves.pop(result["failed_trial"], None)
             self._recorder.fail(result["failed_trial"], result["failure"])
         self._on_change()
 
@@ -112,11 +113,13 @@ class Ended(tune.Callback):
         curve = self._curves.setdefault(trial_id, [])
         curve += result["curve"]
         if result.get("done") and self._scheduler is not None:
+            del self._curves[trial_id]
             kept = {name: result[name] for name in ("attempt", "seconds", "provenance", STEP, VALUE)}
             stopped = {"trial": trial_id, "metric": self._scheduler.watched.metric, "metrics": curve}
             self._recorder.stop({**kept, **stopped})
 
     def _finished(self, trial_id: str, attempt: int) -> None:
+        self._curves.pop(trial_id, None)
         try:
             report = finished_report(self._store, trial_id, attempt)
         except BrokenEvidence as error:
