@@ -91,6 +91,15 @@ class Method:
         can go by. None where that is known only when a trial has run."""
         return None
 
+    def at_steps(self) -> frozenset[str]:
+        """What it reports after each step of a training in its trial, by which a scheduler may stop that.
+        Empty where all training is in stages, or where steps are no progress."""
+        return frozenset()
+
+    def can_be_stopped_by(self, name: str) -> bool:
+        """Whether this number is among `at_steps`."""
+        return step_place(name) in map(step_place, self.at_steps())
+
     def fit(self, data: Data, seed: int, report: Report) -> Fitted:
         """Fits on the training split; chooses among candidates by the validation split only."""
         raise NotImplementedError

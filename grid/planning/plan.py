@@ -1,6 +1,7 @@
 """The plan: spec x artifact store x results store -> what is to do. Runs nothing, loads no model."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -87,6 +88,13 @@ class Plan:
         return [trial.id for trial in self.asked if self.statuses.get(trial.id) == TO_GO_ON]
 
     @property
+    def never_stopped(self) -> dict[str, int]:
+        """How many of `trials` the scheduler cannot stop, by method; none without one."""
+        watched = self.spec.search.watched
+        cannot = (t for t in self.trials if watched and not t.method.can_be_stopped_by(watched.metric))
+        return dict(Counter(trial.method_name for trial in cannot))
+
+    @property
     def left(self) -> int:
         """Trials of the present spec that are to run."""
         return self.budget - self.done - self.stopped
@@ -157,6 +165,7 @@ class Plan:
             "stopped": self.stopped,
             "to_run": self.left,
             "to_go_on": len(self.to_go_on),
+            "never_stopped": self.never_stopped,
             "earlier_form": len(self.earlier),
             "distinct_stages": len(self.stages),
             "cached_stages": len(self.cached),

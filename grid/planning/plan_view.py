@@ -31,6 +31,12 @@ def show_plan(plan: Plan, console: Console) -> None:
     if plan.spec.search.warm_start:
         of = f" of {', '.join(plan.warm_from)}" if plan.warm else ""
         console.print(f"warm start: the search is told of {len(plan.warm)} configurations{of}", markup=False)
+    if (watched := plan.spec.search.watched) and facts["never_stopped"] and facts["to_run"]:
+        console.print(
+            f"the scheduler stops no trial of {', '.join(facts['never_stopped'])} that reports no "
+            f"{watched.metric} after steps of a training of its own",
+            markup=False,
+        )
     if facts["earlier_form"]:
         console.print(
             f"{facts['earlier_form']} trials of an earlier form of {plan.spec.name} stay in the store, "

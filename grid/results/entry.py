@@ -57,6 +57,11 @@ class TrialEntry:
             "attempt": 0,
         }
 
+    def asked_row(self, experiment: str) -> dict[str, Any]:
+        """That the experiment asks for it, and as which variant."""
+        asked = {"experiment": experiment, "trial_id": self.id}
+        return {**asked, "variant": self.variant, "variant_rest": self.variant_rest}
+
     def params(self) -> list[dict[str, Any]]:
         """The rows of `trial_param` without the trial's id: the same for all seeds."""
         return [

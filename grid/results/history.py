@@ -20,8 +20,8 @@ class Stopped(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What a trial reported of a metric at its steps, the first after one step. None: no number. kind: method
-    and data set."""
+    """What a trial reported of a metric at its steps, the first after one step. None: no number. kind: method,
+    and fingerprint of the data."""
 
     trial_id: str
     kind: tuple[str, str]
@@ -142,7 +142,7 @@ def curves(connection: Connection, experiment: str, name: str, split: str) -> li
     """A metric at steps in each trial that the experiment asks for and that is done or stopped early, the
     oldest first."""
     query = (
-        select(Trial.id, Trial.method, Trial.dataset, Metric.value)
+        select(Trial.id, Trial.method, Trial.data_fingerprint, Metric.value)
         .join(Metric, Metric.trial_id == Trial.id)
         .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
         .where(
@@ -156,8 +156,8 @@ def curves(connection: Connection, experiment: str, name: str, split: str) -> li
         .order_by(Trial.finished_at, Trial.id, Metric.id)
     )
     found: dict[str, Curve] = {}
-    for trial_id, method, dataset, value in connection.execute(query):
-        found.setdefault(trial_id, Curve(trial_id, (method, dataset), [])).values.append(value)
+    for trial_id, method, data, value in connection.execute(query):
+        found.setdefault(trial_id, Curve(trial_id, (method, data), [])).values.append(value)
     return list(found.values())
 
 

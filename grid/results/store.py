@@ -159,18 +159,9 @@ class ResultsStore:
                 for name, key in entry.stages.items()
             )
             self._insert(connection, TrialStage, reads)
-            asked = [
-                {
-                    "experiment": experiment,
-                    "trial_id": entry.id,
-                    "variant": entry.variant,
-                    "variant_rest": entry.variant_rest,
-                }
-                for entry in entries
-            ]
             for table in (ExperimentTrial, EarlierTrial):
                 _delete(connection, table, experiment, (entry.id for entry in entries))
-            self._insert(connection, ExperimentTrial, asked)
+            self._insert(connection, ExperimentTrial, [entry.asked_row(experiment) for entry in entries])
 
     def set_form(self, experiment: str, asked: Iterable[str]) -> None:
         """The present form of an experiment asks for these of the trials that were ever entered for it; its

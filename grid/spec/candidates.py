@@ -45,6 +45,7 @@ def candidates(spec: Spec, card: Card) -> Candidates:
     """The configurations of the spec. `card`: of any of its data sets; it decides nothing but shows which
     knobs change a stage."""
     found = blocks(spec, card)
+    _refuse_blind_scheduler(spec, found)
     if spec.search.kind == "grid":
         return Candidates(_distinct(candidate for block in found for candidate in block.grid()))
     if spec.search.kind == "random":
@@ -124,11 +125,15 @@ def _stage_choices(block: Block, card: Card) -> Iterator[Candidate]:
     return map(block.at, points(block.tree, kept))
 
 
+def _one_by_one(block: Block) -> list[At]:
+    """Everything at its first, and each choice elsewhere beside that."""
+    return [At(), *(change for axis in block.axes for change in axis.changes)]
+
+
 def _refuse_unknown_metric(metric: str, selection: str, block: Block, card: Card) -> None:
     """SpecError if no configuration of the block can report what the search goes by, where methods say so;
     choices are looked at one by one."""
-    tried = [At(), *(change for axis in block.axes for change in axis.changes)]
-    reported = [block.at(one).method.validated(card) for one in tried]
+    reported = [block.at(one).method.validated(card) for one in _one_by_one(block)]
     if any(found is None or metric in found.get(selection, ()) for found in reported):
         return
     selections = sorted({name for found in reported if found for name in found})
@@ -141,6 +146,26 @@ def _refuse_unknown_metric(metric: str, selection: str, block: Block, card: Card
         wrong, allowed = f"search.metric = {metric!r}", ", ".join(names)
     said = f"; {block.method} reports on the split val: {allowed}" if allowed else ""
     raise SpecError(f"{wrong}{said}{_closest(metric if names else selection, names or selections)}")
+
+
+def _refuse_blind_scheduler(spec: Spec, found: list[Block]) -> None:
+    """SpecError if the scheduler goes by what no method of the spec reports at steps."""
+    watched = spec.search.watched
+    if watched is None:
+        return
+    reported: dict[str, frozenset[str]] = {}
+    for block in found:
+        for one in _one_by_one(block):
+            method = block.at(one).method
+            if method.can_be_stopped_by(watched.metric):
+                return
+            reported[block.method] = reported.get(block.method, frozenset()) | method.at_steps()
+    said = [f"{name}: {', '.join(sorted(numbers))}" for name, numbers in reported.items() if numbers]
+    those = f"reported there: {'; '.join(said)}" if said else "none of them trains in its trials step by step"
+    raise SpecError(
+        f"search.scheduler: no method of the spec reports {watched.metric!r} after steps of a training; "
+        f"{those}. Name another metric and its mode, or take the scheduler out"
+    )
 
 
 def _closest(name: str, known: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ray import tune
@@ -18,7 +18,7 @@ from grid.trials.trial import TrialTask, plain
 STEP, VALUE = "step", "value"  # steps done, from 1 on, and the watched number then
 ENDLESS = 10**9  # steps: ASHA ends no trial because of its length
 
-Kind = tuple[str, str]  # method and data set
+Kind = tuple[str, str]  # method, and fingerprint of the data
 
 
 class EarlyStopping(FIFOScheduler):
@@ -27,16 +27,9 @@ class EarlyStopping(FIFOScheduler):
     A rule hears of finite numbers alone, so a step without one stops nothing.
     """
 
-    def __init__(
-        self,
-        spec: Scheduler,
-        watched: Watched,
-        curves: Iterable[Curve] = (),
-        say: Callable[[str], None] = lambda line: None,
-    ) -> None:
+    def __init__(self, spec: Scheduler, watched: Watched, curves: Iterable[Curve] = ()) -> None:
         super().__init__()
-        self._spec, self.watched, self._say = spec, watched, say
-        self._looked_at: set[str] = set()
+        self._spec, self.watched = spec, watched
         self._rules: dict[Kind, TrialScheduler] = {}
         for curve in curves:
             self._remember(curve)
@@ -69,27 +62,8 @@ class EarlyStopping(FIFOScheduler):
         self._rule(_kind(trial)).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on."""
-        if VALUE not in result:
-            return str(TrialScheduler.CONTINUE)
+        """Whether the trial goes on; without a number it does."""
         return str(self._rule(_kind(trial)).on_trial_result(tune_controller, trial, result))
-
-    def look_at(self, trial: Any, report: Mapping[str, Any]) -> None:
-        """A trial is done. Says once for each method whose trials the scheduler cannot stop, and why."""
-        method, _ = _kind(trial)
-        if method in self._looked_at:
-            return
-        self._looked_at.add(method)
-        steps = [(m["name"], m["split"]) for m in report["metrics"] if m["step"] is not None]
-        if step_place(self.watched.metric) in steps:
-            return
-        names = ", ".join(dict.fromkeys(f"{split}_{name}" for name, split in steps))
-        others = f"it reports {names} there: set search.scheduler.metric, and mode, to one of these"
-        nothing = "it reports no steps at all, so its trials run to their end"
-        self._say(
-            f"the scheduler is blind: {method} does not report {self.watched.metric} at its steps; "
-            f"{others if steps else nothing}"
-        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles what it is given, and its copy is never restored."""
@@ -98,7 +72,7 @@ class EarlyStopping(FIFOScheduler):
 
 def _kind(trial: Any) -> Kind:
     (task,) = trial.config["tasks"]
-    return component_name(task.method), task.dataset
+    return component_name(task.method), task.data_fingerprint
 
 
 class Steps:

@@ -101,8 +101,9 @@ class Ended(tune.Callback):
         if "stepping_trial" in result:
             self._stepped(result)
         elif "finished_trial" in result:
-            self._finished(result["finished_trial"], result["attempt"], trial)
+            self._finished(result["finished_trial"], result["attempt"])
         elif "failure" in result:
+            self._curves.pop(result["failed_trial"], None)
             self._recorder.fail(result["failed_trial"], result["failure"])
         self._on_change()
 
@@ -112,19 +113,20 @@ class Ended(tune.Callback):
         curve = self._curves.setdefault(trial_id, [])
         curve += result["curve"]
         if result.get("done") and self._scheduler is not None:
+            del self._curves[trial_id]
             kept = {name: result[name] for name in ("attempt", "seconds", "provenance", STEP, VALUE)}
             stopped = {"trial": trial_id, "metric": self._scheduler.watched.metric, "metrics": curve}
             self._recorder.stop({**kept, **stopped})
 
-    def _finished(self, trial_id: str, attempt: int, trial: Any) -> None:
+    def _finished(self, trial_id: str, attempt: int) -> None:
+        self._curves.pop(trial_id, None)
         try:
             report = finished_report(self._store, trial_id, attempt)
         except BrokenEvidence as error:
             return self._recorder.fail(trial_id, str(error))
         if report is None:
             return self._recorder.fail(trial_id, f"trial {trial_id}: its {MANIFEST} is gone")
-        self._recorder.finish(report)
-        return None if self._scheduler is None else self._scheduler.look_at(trial, report)
+        return self._recorder.finish(report)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the feed."""
@@ -150,7 +152,9 @@ def run_tasks(
     watched: what a scheduler goes by; it may end the worker's function at any step, by SystemExit."""
     use_threads(resources.num_cpus)
     for task in config["tasks"]:
-        on_step = None if watched is None else Steps(task, watched, resources.device)
+        on_step = None
+        if watched is not None and task.method.can_be_stopped_by(watched):
+            on_step = Steps(task, watched, resources.device)
         try:
             run_trial(task, datasets[task.data_fingerprint], store, resources.device, on_step)
         except Exception:  # a trial may raise anything: it is kept as the trial's error
@@ -178,7 +182,7 @@ def run_trials(
     watched = plan.spec.search.watched
     scheduler = None
     if plan.spec.search.scheduler and watched:
-        scheduler = EarlyStopping(plan.spec.search.scheduler, watched, curves, display.say)
+        scheduler = EarlyStopping(plan.spec.search.scheduler, watched, curves)
 
     def show() -> None:
         task.update(*_state(recorder, total))

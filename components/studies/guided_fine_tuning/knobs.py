@@ -101,6 +101,9 @@ class FineTuningKnobs(Method):
         """
         raise NotImplementedError
 
+    def at_steps(self) -> frozenset[str]:
+        return frozenset({"held_out_loss", "train_loss"})
+
     @property
     def rules(self) -> ConceptRules:
         """Which segments are masks of concepts."""

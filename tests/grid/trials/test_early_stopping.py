@@ -1,25 +1,33 @@
 """Ray's rules as a spec configures them, on learning curves whose best is known, without a cluster."""
 
 import heapq
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from ray import tune
 
+from components.method import Fitted, Method
 from components.studies.baselines.methods.standard import Standard
 from grid.results.history import Curve
 from grid.spec.search import Scheduler, Search, Watched
+from grid.spec.spec import MethodResources
+from grid.stores.artifacts import ArtifactStore
 from grid.trials.early_stopping import STEP, VALUE, EarlyStopping
+from grid.trials.launch import run_tasks
+from grid.trials.trial import TrialTask
+from tests.grid.conftest import unread_birds
 
 TRIALS, STEPS, WORKERS = 100, 27, 4
 ACCURACY = Watched("val_average_accuracy", "max")
-KIND = ("standard", "toybirds")
+KIND = ("standard", "f")
 
 
-def tune_trial(name: str, dataset: str = "toybirds") -> Any:
-    task = SimpleNamespace(method=Standard(), dataset=dataset)
+def tune_trial(name: str, data: str = "f") -> Any:
+    task = SimpleNamespace(method=Standard(), data_fingerprint=data)
     return type("Trial", (), {"trial_id": name, "config": {"tasks": [task]}})()
 
 
@@ -89,7 +97,7 @@ def test_a_trial_is_judged_where_the_paper_says_by_those_of_its_method_and_data_
     assert answers(rule, tune_trial("a"), [9, 5, 9, 4]) == [go] * 4, "nobody was there before"
     assert answers(rule, tune_trial("b"), [0, 6]) == [go, stop], "above the median of 5"
     assert answers(rule, tune_trial("c"), [99, 5.5, 99, 5]) == [go, go, go, stop], "the median of 5, 6 is 5.5"
-    assert answers(rule, tune_trial("d", dataset="waterbirds"), [9, 99, 9, 99]) == [go] * 4, "alone there"
+    assert answers(rule, tune_trial("d", data="other"), [9, 99, 9, 99]) == [go] * 4, "alone there"
 
 
 def test_the_median_rule_stops_what_is_below_the_median_of_means_and_pauses_none() -> None:
@@ -124,22 +132,6 @@ def test_a_step_without_a_number_stops_nothing_and_a_gap_stays_a_gap() -> None:
     assert rule.on_trial_result(None, trial, {STEP: 3, VALUE: 0.0}) == "CONTINUE", "the first at this rung"
 
 
-def test_a_method_that_does_not_report_what_is_watched_is_named_once_with_what_it_reports() -> None:
-    said: list[str] = []
-    rule = EarlyStopping(Scheduler(kind="asha"), ACCURACY, (), said.append)
-    number = {"name": "held_out_loss", "split": "train", "step": 0}
-    result = {"name": "average_accuracy", "split": "val", "step": None}
-    for _ in range(2):
-        rule.look_at(tune_trial("a"), {"metrics": [number, number, result]})
-    assert said == [
-        "the scheduler is blind: standard does not report val_average_accuracy at its steps; it reports "
-        "train_held_out_loss there: set search.scheduler.metric, and mode, to one of these"
-    ]
-    seeing = EarlyStopping(Scheduler(kind="asha"), Watched("held_out_loss", "min"), (), said.append)
-    seeing.look_at(tune_trial("a"), {"metrics": [number]})
-    assert len(said) == 1
-
-
 def test_what_a_scheduler_goes_by_and_where_it_stops() -> None:
     assert Search().watched is None
     search = Search(metric="worst_group_accuracy", scheduler=Scheduler(kind="asha", grace=4))
@@ -152,3 +144,49 @@ def test_what_a_scheduler_goes_by_and_where_it_stops() -> None:
     for half in ({"metric": "held_out_loss"}, {"mode": "min"}):
         with pytest.raises(ValueError, match="give both"):
             Scheduler(kind="asha", **half)
+
+
+class Warmed(Method):
+    """Warms up, and trains; what comes after the third step is never done."""
+
+    def at_steps(self) -> frozenset[str]:
+        return frozenset({"val_average_accuracy"})
+
+    def fit(self, data: Any, seed: int, report: Any) -> Fitted:
+        report(0, train_warmup_loss=3.0)
+        for step, value in enumerate((0.5, float("nan"), 0.25)):
+            report(step, train_loss=1.0, val_average_accuracy=value)
+        raise AssertionError("the call came back")
+
+
+@pytest.mark.parametrize("watched", ["val_average_accuracy", "held_out_loss", None])
+def test_a_worker_tells_every_step_of_what_is_watched_and_ends_where_it_is_stopped(
+    watched: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    def tell(result: dict[str, Any]) -> None:
+        told.append(result)
+        if len(told) == 3:
+            raise SystemExit  # as Ray Tune's does, in the thread of a trial that is stopped
+
+    monkeypatch.setattr(tune, "report", tell)
+    store = ArtifactStore(str(tmp_path))
+    task = TrialTask("t", 7, Warmed(), "toybirds", 0, {}, {}, "wrong")
+    birds = {"toybirds": unread_birds()}
+    resources = MethodResources(num_cpus=1)
+    if watched != "val_average_accuracy":
+        run_tasks({"tasks": [task]}, birds, store, resources, watched)
+        (failed,) = told
+        assert "the call came back" in failed["failure"], "no step is told, and none waits for an answer"
+        return
+    with pytest.raises(SystemExit):
+        run_tasks({"tasks": [task]}, birds, store, resources, watched)
+    assert [(result[STEP], result.get(VALUE)) for result in told] == [(1, 0.5), (2, None), (3, 0.25)]
+    assert {(result["stepping_trial"], result["attempt"]) for result in told} == {("t", 7)}
+    curve = [(m["name"], m["split"], m["step"], m["value"]) for result in told for m in result["curve"]]
+    accuracies = [("average_accuracy", "val", step, v) for step, v in enumerate((0.5, "nan", 0.25))]
+    losses = [("loss", "train", step, 1.0) for step in range(3)]
+    each = [one for pair in zip(losses, accuracies, strict=True) for one in pair]
+    assert curve == [("warmup_loss", "train", 0, 3.0), *each]
+    assert list(tmp_path.iterdir()) == [], "it leaves no evidence"

@@ -1,5 +1,6 @@
 """The life cycle of trials that a scheduler stops, with a fake executor that steps as Ray Tune does."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,13 +8,15 @@ from typing import Any
 
 import optuna
 import pytest
+from rich.console import Console
 
 from components.data.fingerprint import FileHashes
 from grid.inputs.datasets import Dataset
 from grid.planning.plan import Plan
+from grid.planning.plan_view import show_plan
 from grid.planning.planning import curves_of, plan_of, proposals_of
 from grid.planning.proposals import OneByOne, Rest
-from grid.spec.spec import parse_spec
+from grid.spec.spec import SpecError, parse_spec
 from grid.trials.early_stopping import EarlyStopping
 from grid.trials.launch import Ended, Feed
 from grid.trials.recorder import Recorder
@@ -23,7 +26,9 @@ from tests.grid.test_life_cycle import CARD, SEARCH, World
 STEPS = 4
 SCHEDULER = {"kind": "asha", "grace": 2, "factor": 2}
 GRID = {
-    "methods": [{"method": "standard", "recipe": {"learning_rate": [0.1, 0.2, 0.3, 0.4]}}],
+    "methods": [
+        {**SEARCH["methods"][0], "k_top": 3, "lambda_concept": [0.1, 0.2, 0.3, 0.4], "segmenter": "slic"}
+    ],
     "search": {"kind": "grid", "scheduler": SCHEDULER},
 }
 
@@ -102,7 +107,7 @@ def _metric(step: int, value: float) -> dict[str, Any]:
 
 
 def rate(task: Any) -> float:
-    return float(task.method.recipe.learning_rate)
+    return float(task.method.lambda_concept)
 
 
 def by_rate(world: World, plan: Plan) -> dict[float, str]:
@@ -140,7 +145,7 @@ def test_a_stopped_trial_has_its_step_value_and_curve_and_is_not_run_again(tmp_p
         (SCHEDULER, False),
         ({**SCHEDULER, "grace": 1}, False),
         ({**SCHEDULER, "grace": 3}, True),
-        ({**SCHEDULER, "metric": "held_out_loss", "mode": "min"}, True),
+        ({**SCHEDULER, "metric": "train_loss", "mode": "min"}, True),
         (None, True),
     ],
 )
@@ -228,3 +233,41 @@ def test_a_group_is_told_when_all_of_its_trials_have_ended() -> None:
     for trial in (given[2], given[0], given[3], given[1]):
         one_by_one.tell(trial or [])
     assert told == [["c", "d"], ["a", "b"]]
+
+
+FINE_TUNING = {"method": "fine_tuning", "learning_rate": [1e-3, 1e-4]}
+BY_LOSS = {**SCHEDULER, "metric": "held_out_loss", "mode": "min"}
+
+
+def test_a_scheduler_that_no_method_can_be_stopped_by_is_refused_before_anything_runs(
+    plan: Callable[..., Plan],
+) -> None:
+    with pytest.raises(SpecError) as refused:
+        plan(FINE_TUNING, {"method": "lf_cbm"}, search={"scheduler": SCHEDULER})
+    assert "no method of the spec reports 'val_average_accuracy'" in str(refused.value)
+    assert "fine_tuning: held_out_loss, train_loss" in str(refused.value)
+    with pytest.raises(SpecError, match="none of them trains in its trials step by step"):
+        plan({"method": "lf_cbm"}, search={"scheduler": BY_LOSS})
+    with pytest.raises(SpecError, match="give both"):
+        plan(FINE_TUNING, search={"scheduler": {**SCHEDULER, "metric": "held_out_loss"}})
+
+
+def test_methods_that_a_scheduler_cannot_stop_are_named_beside_those_that_it_can(
+    plan: Callable[..., Plan],
+) -> None:
+    found = plan(FINE_TUNING, {"method": "standard"}, {"method": "lf_cbm"}, search={"scheduler": BY_LOSS})
+    assert found.as_json()["never_stopped"] == {"standard": 1, "lf_cbm": 1}
+    said = io.StringIO()
+    show_plan(found, Console(file=said, width=300))
+    line = "the scheduler stops no trial of standard, lf_cbm that reports no held_out_loss after steps"
+    assert line in said.getvalue()
+    assert plan(FINE_TUNING, {"method": "standard"}).as_json()["never_stopped"] == {}
+
+
+def test_the_warm_up_can_be_watched_where_there_is_one(plan: Callable[..., Plan]) -> None:
+    by_warm_up = {"scheduler": {**SCHEDULER, "metric": "train_warmup_loss", "mode": "min"}}
+    block = SEARCH["methods"][0] | {"k_top": 3, "lambda_concept": 0.1, "segmenter": "slic"}  # type: ignore[index]
+    found = plan({**block, "warmup_epochs": [0, 2]}, search=by_warm_up)
+    assert found.as_json()["never_stopped"] == {"seg_mil_cbm": 1}, "the one without"
+    with pytest.raises(SpecError, match="reports 'train_warmup_loss'"):
+        plan(block, search=by_warm_up)

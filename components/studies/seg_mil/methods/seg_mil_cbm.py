@@ -183,6 +183,10 @@ class SegMilCbm(SegMilKnobs):
             if name == "whole_image_fallback_too_often" and often == 1
         ]
 
+    def at_steps(self) -> frozenset[str]:
+        of_warm_up = {"train_warmup_loss"} if self.warmup_epochs else set()
+        return frozenset({"train_loss", "val_average_accuracy", "val_worst_group_accuracy", *of_warm_up})
+
     def validated(self, card: Card) -> Mapping[str, frozenset[str]]:
         diagnosed = OF_BAGS if card.masks is None else OF_BAGS | OF_OBJECTS
         diagnosed |= frozenset(OF_CONCEPTS if card.shows is not None else ())

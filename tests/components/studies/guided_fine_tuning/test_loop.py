@@ -97,7 +97,9 @@ def test_it_is_the_loop_written_out(kind):
         learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, batch_size=1,
     )  # fmt: skip
     said = []
-    report = lambda step, **metrics: said.append((metrics["train_loss"], metrics["held_out_loss"]))  # noqa: E731
+    names = ("train_loss", "held_out_loss")
+    assert method.at_steps() == set(names)
+    report = lambda step, **metrics: said.append([metrics[name] for name in names])  # noqa: E731
     done = fine_tune(method, network, train, held_out, SIDE, 0, report)
     np.testing.assert_allclose(said, np.stack([on_train, on_held_out], axis=1), rtol=1e-4)
     for name, parameter in expected.state_dict().items():

@@ -52,6 +52,9 @@ def test_it_learns(run, method):
     assert len(losses) == method.warmup_epochs
     assert losses[-1] < losses[0] - 0.1
     assert [step for step, metrics in run[1] if "train_loss" in metrics] == list(range(method.epochs))
+    for name in method.at_steps():
+        epochs = method.warmup_epochs if name == "train_warmup_loss" else method.epochs
+        assert [step for step, metrics in run[1] if name in metrics] == list(range(epochs)), name
 
 
 def test_the_backbone_changes_in_the_warm_up_and_not_after(run, method, data):
