@@ -18,6 +18,7 @@ SHOWN = {
         (*ACCURACIES[:2], "object_relevance_mass"),
     ),
     "segmil_quick": ("seg_mil.md", "head=v2 segmenter.name=ground_truth", ACCURACIES),
+    "salf_quick": ("concept_bottlenecks.md", "residual=true", ACCURACIES),
 }
 
 
@@ -72,3 +73,23 @@ def test_the_table_of_explanations_has_the_numbers_of_its_trials() -> None:
             assert method is not None
             rows = found[(found["method"] == method[1]) & kinds.get(column, True)]
             assert [shown(value) for value in rows[metric]] == [cell.strip()], (metric, column)
+
+
+def test_the_table_of_concept_maps_has_the_numbers_of_its_trials() -> None:
+    page = (FOLDER / "concept_bottlenecks.md").read_text()
+    _, _, *lines = page[page.index("| | mean IoU | pointing |") :].split("\n\n")[0].splitlines()
+    told = {
+        label.strip(): [cell.strip() for cell in cells]
+        for _, label, *cells, _ in (line.split("|") for line in lines)
+    }
+    found = rows_of("salf_quick").dropna(subset="mean_iou").set_index(["method", "knobs"])
+    own = found[["mean_iou", "pointing_accuracy"]].map(shown)
+    (chance,) = set(found["pointing_accuracy_chance"].map(shown))
+    (random,), (empty,) = (set(found[f"mean_iou_{of}"].map(shown)) for of in ("random", "all_background"))
+    assert told == {
+        "SALF-CBM, `final_layer: sparse`": [*own.loc["salf_cbm", "final_layer=sparse"]],
+        "SALF-CBM, `final_layer: dense`": [*own.loc["salf_cbm", "final_layer=dense"]],
+        "LF-CBM": [*own.loc["lf_cbm", ""]],
+        "a random map, a place at random": [random, chance],
+        "a map that finds nothing": [empty, ""],
+    }

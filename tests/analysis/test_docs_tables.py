@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 from scipy.stats import ttest_1samp
 
 PAGE = Path("docs/results/seg_mil.md").read_text()
@@ -40,12 +42,16 @@ SEEN = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def runs() -> pd.DataFrame:
-    """A row for each trial, with its knobs as columns."""
-    table = pd.read_csv("docs/results/segmil_toybirds.csv", dtype={"knobs": str})
+def rows_of(experiment: str) -> pd.DataFrame:
+    """The experiment's rows, with knobs as columns."""
+    table = pd.read_csv(f"docs/results/{experiment}.csv", dtype={"knobs": str})
     knobs = [dict(knob.split("=", 1) for knob in text.split()) for text in table["knobs"].fillna("")]
     return pd.concat([table.drop(columns="knobs"), pd.DataFrame(knobs)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def runs() -> pd.DataFrame:
+    return rows_of("segmil_toybirds")
 
 
 def chosen(runs: pd.DataFrame, wanted: dict[str, str], column: str = "worst_group_accuracy") -> pd.Series:
@@ -60,9 +66,17 @@ def with_interval(values: pd.Series, sign: str = "") -> str:
     return f"{values.mean():{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
-def table_after(text: str) -> list[list[str]]:
+def on_log_odds(values: pd.Series) -> str:
+    """The mean and Student's interval of it, by the delta method on the scale of log odds."""
+    mean = values.mean()
+    low, high = ttest_1samp(values, mean).confidence_interval() - mean
+    low, high = expit(logit(mean) + np.array([low, high]) / (mean * (1 - mean)))
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def table_after(text: str, section: str = SECTION) -> list[list[str]]:
     """The cells of the first table after the text, without its header."""
-    lines = SECTION[SECTION.index(text) :].splitlines()
+    lines = section[section.index(text) :].splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("| --- "))
     rows = []
     for line in lines[first + 1 :]:
@@ -118,3 +132,54 @@ def test_concepts_by_weight(runs: pd.DataFrame) -> None:
         wanted = STANDARD | TRUE | {"lambda_concept": weight}
         assert rows["`concept_auc`"][place] == with_interval(chosen(runs, wanted, "concept_auc"))
         assert rows["worst group"][place] == with_interval(chosen(runs, wanted))
+
+
+def test_thresholds() -> None:
+    rows = rows_of("segmil_sensitivity")
+    assert len(rows) == 90
+    (block,) = (one for one in PAGE.split("```") if "seg_mil_cbm  tau_min_pixels" in one)
+    told = [re.split(r"  +", line.strip()) for line in block.strip().splitlines()[2:]]
+    p_values, gains = {}, {}
+    for _, _, knob, value, mean, *cells in told:
+        means = rows.groupby(["seed", knob])["worst_group_accuracy"].mean().unstack()
+        first = min(means, key=float)
+        assert mean == on_log_odds(means[value]), (knob, value)
+        if value == first:
+            assert cells == [first, "2"]
+        else:
+            test = ttest_1samp(means[value] - means[first], 0)
+            low, high = test.confidence_interval()
+            p_values[knob, value] = test.pvalue
+            gains[knob, value] = (
+                f"{(means[value] - means[first]).mean():+.3f} [{low:+.3f}, {high:+.3f}]",
+                first,
+            )
+    ordered = sorted(p_values, key=lambda one: p_values[one])
+    holm = np.maximum.accumulate([(8 - i) * p_values[one] for i, one in enumerate(ordered)]).clip(max=1)
+    printed = {(knob, value): cells for _, _, knob, value, _, *cells in told}
+    assert len(printed) == 11
+    assert len(gains) == 8
+    for one, corrected in zip(ordered, holm, strict=True):
+        assert printed[one] == [*gains[one], f"{corrected:.3f}", "2"], one
+
+
+def test_corrupted_images() -> None:
+    rows = rows_of("segmil_toybirds_c")
+    rows["severity"] = rows["group_name"].str[-1]
+    one_trial = ["method", "head", "segmenter.name"]
+    assert (rows.groupby([*one_trial, "seed", "severity"], dropna=False).size() == 14).all()
+    by_seed = rows.fillna("").groupby([*one_trial, "seed", "severity"])["group_accuracy"].mean().unstack()
+    segments = {"true segments": "ground_truth", "superpixels": "felzenszwalb"}
+    erm = by_seed.loc["standard", "", ""]
+    found = table_after("| | 1 | 2 | 3 |", PAGE[PAGE.index("## Corrupted images") :])
+    assert len(found) == 5
+    for label, *cells in found:
+        bag = re.fullmatch(r"`seg_mil_cbm` (v\d), (.*)", label)
+        own = erm if bag is None else by_seed.loc["seg_mil_cbm", bag[1], segments[bag[2]]]
+        assert (label == "`standard`") == (bag is None)
+        assert cells == [
+            *(f"{own[severity].mean():.3f}" for severity in "12345"),
+            on_log_odds(own.mean(axis=1)),
+            "" if bag is None else with_interval(own.mean(axis=1) - erm.mean(axis=1), "+"),
+            with_interval(own["5"] - own["1"], "+"),
+        ], label
