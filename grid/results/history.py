@@ -20,8 +20,8 @@ class Stopped(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What a trial reported of a metric at its steps, the first after one step. None: no number. kind: method,
-    and fingerprint of the data."""
+    """What a trial reported of a metric at its steps, the first after one step. None: no number. kind: its
+    method, and the fingerprint of its data."""
 
     trial_id: str
     kind: tuple[str, str]
