@@ -1,13 +1,17 @@
 """Configurations that no other beats in every number that is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.tables import read, scores
+from grid.results.front import unbeaten
 from grid.results.store import ResultsStore
+
+if TYPE_CHECKING:
+    from grid.spec.search import Search
 
 SECONDS = """
 SELECT t.dataset, t.config_id, AVG(t.seconds) AS seconds
@@ -15,7 +19,7 @@ FROM trial t JOIN (SELECT DISTINCT trial_id FROM asked_trial WHERE experiment = 
   ON e.trial_id = t.id
 WHERE t.status = 'done' GROUP BY t.dataset, t.config_id
 """
-KEY = ["dataset", "method", "config_id", "knobs", "selection"]
+KEY = ["dataset", "data_fingerprint", "method", "config_id", "knobs", "selection"]
 
 
 def pareto(
@@ -29,11 +33,13 @@ def pareto(
     split: str = "test",
     selections: Sequence[str] = ("last",),
     every_form: bool = False,
+    among: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """A row for each configuration that has all of the numbers, with their means over seeds.
+    """A row for each configuration that has all of the numbers, with their means over seeds. among: ids of
+    those that count; None: all.
 
     The more of `most` and the less of `least`, the better. `unbeaten` says that no other configuration on the
-    data set is as good in every number and better in one. `seconds`, a trial's own time, is a number of
+    data is as good in every number and better in one. `seconds`, a trial's own time, is a number of
     every configuration. `n` is the smallest number of seeds.
 
     Means are compared as they are: which of two near ones is larger may be chance.
@@ -45,6 +51,7 @@ def pareto(
         store, experiment, metrics, dataset=dataset, method=method, split=split, selections=selections,
         every_form=every_form,
     )  # fmt: skip
+    table = table if among is None else table[table["config_id"].isin(among)]
     wide = table.pivot(index=KEY, columns="metric", values="mean").reset_index()
     fewest = table.groupby("config_id")["n"].min().rename("n")
     wide = wide.merge(fewest, on="config_id").merge(
@@ -52,7 +59,7 @@ def pareto(
     )
     wide = wide.dropna(subset=[*most, *least]).reset_index(drop=True)
     wide["unbeaten"] = False
-    for _, rows in wide.groupby("dataset"):
+    for _, rows in wide.groupby(["dataset", "data_fingerprint"]):
         better = np.column_stack([rows[most].to_numpy(float), -rows[least].to_numpy(float)])
         wide.loc[rows.index, "unbeaten"] = unbeaten(better)
     order = ["dataset", "unbeaten", (most or least)[0]]
@@ -60,9 +67,14 @@ def pareto(
     return wide.sort_values(order, ascending=[True, False, not most], ignore_index=True)[columns]
 
 
-def unbeaten(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Of rows of numbers, the more the better: whether no other row is as good in all and better in one."""
-    as_good = (numbers[:, None] >= numbers[None]).all(axis=2)  # row i against row j
-    better = (numbers[:, None] > numbers[None]).any(axis=2)
-    beaten: NDArray[np.bool_] = np.any(as_good & better, axis=0)
-    return ~beaten
+def keeps(store: ResultsStore, experiment: str, search: "Search") -> list[str]:
+    """Ids of the configurations whose done trials all keep the conditions of a search."""
+    from grid.planning.goals import kept
+    from grid.results import history
+
+    with store.reading() as connection:
+        return [
+            one.config_id
+            for one in history.done_configurations(connection, experiment)
+            if kept(connection, search, one.trials)
+        ]

@@ -1,7 +1,7 @@
 """How weights and configurations are chosen for what is shown: as a spec says, or as commands do."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import yaml
@@ -10,7 +10,7 @@ from analysis.tables import read
 from grid.results.store import ResultsStore
 
 if TYPE_CHECKING:
-    from grid.spec.search import Select
+    from grid.spec.search import Search, Select
 
 LAST_SPEC = "SELECT spec FROM launch WHERE experiment = :experiment ORDER BY id DESC LIMIT 1"
 LAST = "last"
@@ -73,13 +73,34 @@ def protocol_of(store: ResultsStore, experiment: str | None, selection: str | No
     return Protocol(selections, metric, select.tie, said)
 
 
-def _select(store: ResultsStore, experiment: str) -> "Select | None":
+def goals_of(store: ResultsStore, experiment: str) -> "Search | None":
+    """The search of the experiment's newest launch if it has several goals; None if it has one, or is
+    none that this code knows."""
+    told = _newest_spec(store, experiment).get("search")
+    if not isinstance(told, dict) or isinstance(told.get("metric", ""), str):
+        return None
+    from pydantic import ValidationError
+
+    from grid.spec.search import Search
+
+    try:
+        return Search.model_validate(told)
+    except ValidationError:
+        return None
+
+
+def _newest_spec(store: ResultsStore, experiment: str) -> dict[str, Any]:
+    """As it is stored; empty where there is none."""
     found = read(store, LAST_SPEC, experiment=experiment)["spec"]
     try:
         spec = yaml.safe_load(found[0]) if len(found) else None
     except yaml.YAMLError:
-        return None
-    told = spec.get("select") if isinstance(spec, dict) else None
+        return {}
+    return spec if isinstance(spec, dict) else {}
+
+
+def _select(store: ResultsStore, experiment: str) -> "Select | None":
+    told = _newest_spec(store, experiment).get("select")
     if told is None:
         return None
     from pydantic import ValidationError  # a tenth of a second, which most experiments need not wait for

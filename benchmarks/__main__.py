@@ -10,6 +10,7 @@ from benchmarks import (
     relevance_step,
     results_scale,
     results_store,
+    samplers,
     shared_pipelines,
     sparse_layer,
     stage_throughput,
@@ -27,6 +28,7 @@ ALL = (
     sparse_layer,
     eac,
     relevance_step,
+    samplers,
 )
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import yaml
 from grid.inputs.datasets import make, read, sources
 from grid.inputs.references import references
 from grid.interruption import terminated_as_interrupted
+from grid.planning.front import as_csv, front
 from grid.planning.plan import ENDED, Plan
 from grid.planning.plan_view import show_plan
 from grid.planning.planned import PlannedTrial
@@ -112,6 +113,7 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
     status = "failed"
     with terminated_as_interrupted(), _mirror(request) as mirror:
         recorder = Recorder(world.results, world.store, launch_id, mirror.submit)
+        files: dict[str, str] = {}
 
         def lost(reason: str) -> None:
             """Ends the process: Ray would soon, with nothing written, and its calls may never return."""
@@ -124,7 +126,7 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
             os._exit(SOMETHING_FAILED)
 
         try:
-            failed = _work(request, plan, recorder, launch_id, display, lost)
+            failed = _work(request, plan, recorder, launch_id, display, lost, mirror, files)
             status = "failed" if failed else "done"
         except (KeyboardInterrupt, SystemExit):  # the latter by Ray's own handler of a polite kill
             status = "interrupted"
@@ -132,7 +134,7 @@ def _launch(request: Request, plan: Plan, display: Display) -> int:
         finally:
             recorder.interrupt()
             world.results.end_launch(launch_id, status)
-            mirror.submit_launch(launch_id, {})
+            mirror.submit_launch(launch_id, files)
     return DONE if status == "done" else SOMETHING_FAILED
 
 
@@ -153,8 +155,11 @@ def _work(
     launch_id: int,
     display: Display,
     lost: Callable[[str], None],
+    mirror: Mirror,
+    files: dict[str, str],
 ) -> bool:
-    """Stages, then trials, on a cluster; whether anything failed or is missing in the end."""
+    """Stages, then trials, on a cluster; whether anything failed or is missing in the end. files: for the
+    launch's run in the mirror, to be filled."""
     from grid.planning.planning import curves_of, proposals_of
     from grid.stages.cluster import cluster, preflight
     from grid.stages.runs import run_stages
@@ -180,7 +185,24 @@ def _work(
     finally:
         heartbeat.stop()
     _mark_used(plan, world)
+    files |= _front(plan, world, display, mirror)
     return _report_failures(plan, recorder, world, display)
+
+
+def _front(plan: Plan, world: World, display: Display, mirror: Mirror) -> dict[str, str]:
+    """Files about the front of a search with several goals, of which the log has a line and the mirror is
+    told; none of other experiments."""
+    search = plan.spec.search
+    if len(search.metrics) == 1:
+        return {}
+    with world.results.reading() as connection:
+        found = front(connection, plan.spec.name, search)
+    display.say(
+        f"{len(found)} configurations are beaten by no other in {' and '.join(search.metrics)} on val: "
+        f"python -m analysis pareto {plan.spec.name}"
+    )
+    mirror.submit_front([trial_id for one in found for trial_id in one.trials])
+    return {"front.csv": as_csv(found, search)}
 
 
 def _without_failed_stages(

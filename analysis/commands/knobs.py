@@ -135,7 +135,10 @@ def pareto(
     ] = None,
     dataset: Dataset = None,
     method: Method = None,
-    split: Split = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test; else test, or val for a search's goals.", show_default=False),
+    ] = None,
     selection: Selection = None,
     plot: Plot = None,
     beaten: Annotated[
@@ -144,18 +147,31 @@ def pareto(
     every_form: EveryForm = False,
     results: Results = None,
 ) -> Answer:
-    """Configurations that no other beats in all numbers: by default worst group and average."""
+    """Configurations that no other beats in all numbers: by default the several goals of the experiment's
+    search on the validation split, of those that keep its conditions, else worst group and average."""
+    from analysis.pareto import keeps
     from analysis.pareto import pareto as frontier
-    from analysis.protocol import protocol_of
+    from analysis.protocol import goals_of, protocol_of
     from analysis.terminal import number
 
-    most = metric or ([] if least else ["worst_group_accuracy", "average_accuracy"])
     with open_store(results) as store:
+        search = None if metric or least else goals_of(store, experiment)
+        most = metric or ([] if least else ["worst_group_accuracy", "average_accuracy"])
+        if search is not None:
+            most, least = (
+                [n for n, m in zip(search.metrics, search.modes, strict=True) if m == way]
+                for way in ("max", "min")
+            )
+        split = split or ("test" if search is None else "val")
         protocol = protocol_of(store, experiment, selection)
+        if search is not None and protocol.selections == ("last",):
+            protocol = protocol_of(store, experiment, search.selection)
+        kept = None if search is None else keeps(store, experiment, search)
         table = frontier(
             store, experiment, most, least or [], dataset=dataset, method=method, split=split,
-            selections=protocol.selections, every_form=every_form,
+            selections=protocol.selections, every_form=every_form, among=kept,
         )  # fmt: skip
+    conditions = [f"{name} {text}" for name, text in search.where.items()] if search else []
     if plot is not None:
         from analysis.figures import save, trade_off
 
@@ -175,6 +191,12 @@ def pareto(
         table,
         (
             "means over seeds are compared as they are: which of two near ones is larger may be chance",
+            *(["the goals of the experiment's search"] if search else []),
+            *(
+                [f"only configurations that keep {' and '.join(conditions)} in every trial"]
+                if conditions
+                else []
+            ),
             *protocol.lines(table),
         ),
     )

@@ -16,7 +16,8 @@ from analysis.groups import groups
 from analysis.page.galleries import gallery
 from analysis.page.mistakes import mistakes
 from analysis.page.verdict import METRICS, Chosen, by_validation, verdict
-from analysis.protocol import Protocol, protocol_of
+from analysis.pareto import keeps, pareto
+from analysis.protocol import Protocol, goals_of, protocol_of
 from analysis.taught import taught
 from grid.results.reads import warned
 from grid.results.store import ResultsStore
@@ -78,9 +79,39 @@ def contents(store: ResultsStore, experiment: str) -> dict[str, Any]:
         "weights": "last weights" if not protocol.said else f"weights by {protocol.selections[0]}",
         "warnings": warned(summary["warnings"].values()),
         "explanation_metrics": EXPLANATIONS,
+        "front": _front(store, experiment),
         "datasets": [
             _dataset(store, experiment, protocol, d, notes.get(d), leaders, knobs) for d in datasets
         ],
+    }
+
+
+def _front(store: ResultsStore, experiment: str) -> dict[str, Any] | None:
+    """What no configuration beats in the goals of the experiment's search; None if it has one goal, or no
+    trial with all."""
+    search = goals_of(store, experiment)
+    if search is None:
+        return None
+    ways = list(zip(search.metrics, search.modes, strict=True))
+    most, least = ([name for name, way in ways if way == one] for one in ("max", "min"))
+    try:
+        table = pareto(
+            store, experiment, most, least, split="val", selections=(search.selection,),
+            among=keeps(store, experiment, search),
+        )  # fmt: skip
+    except LookupError:  # no trial is done yet
+        return None
+    rows = tables.records(table[table["unbeaten"]])
+    if not rows:
+        return None
+    return {
+        "goals": [*most, *least],
+        "conditions": [f"{name} {text}" for name, text in search.where.items()],
+        "rows": rows,
+        "of": len(table),
+        "alt": f"Plot of {len(table)} configurations by {' and '.join(search.metrics[:2])} on validation; "
+        f"{len(rows)} are beaten by no other",
+        "plot": figures.picture(figures.trade_off([*most, *least]), table, 5.2),
     }
 
 

@@ -34,11 +34,26 @@ def measured(connection: Connection, search: Search, trial_ids: Sequence[str], l
     goals = [
         history.metric_values(connection, trial_ids, name, "val", search.selection) for name in search.metrics
     ]
-    of_conditions = {
-        one: history.condition_values(connection, trial_ids, one.name, search.selection)
-        for one in search.conditions
-    }
-    if any(len(values) < least for values in [*goals, *of_conditions.values()]):
+    excess = _excess(connection, search, trial_ids, least)
+    if excess is None or any(len(values) < least for values in goals):
         return None
-    excess = {one.name: one.excess(values) for one, values in of_conditions.items()}
     return Measured(tuple(sum(values) / len(values) for values in goals), excess)
+
+
+def kept(connection: Connection, search: Search, trial_ids: Sequence[str]) -> bool:
+    """Whether all of these trials are known to keep the conditions of a search."""
+    excess = _excess(connection, search, trial_ids, len(trial_ids))
+    return excess is not None and all(one <= 0 for one in excess.values())
+
+
+def _excess(
+    connection: Connection, search: Search, trial_ids: Sequence[str], least: int
+) -> dict[str, float] | None:
+    """By how much each condition is missed; None where fewer trials than `least` have its number."""
+    found = {}
+    for one in search.conditions:
+        values = history.condition_values(connection, trial_ids, one.name, search.selection)
+        if len(values) < max(least, 1):
+            return None
+        found[one.name] = one.excess(values)
+    return found

@@ -109,6 +109,30 @@ def done_by_method(connection: Connection, experiment: str) -> dict[str, list[st
     return found
 
 
+@dataclass(frozen=True)
+class DoneConfiguration:
+    """A configuration on one drawing of the data (fingerprint), and its done trials."""
+
+    method: str
+    config_id: str
+    data: str
+    trials: tuple[str, ...]
+
+
+def done_configurations(connection: Connection, experiment: str) -> list[DoneConfiguration]:
+    """Those with a done trial that the experiment asks for."""
+    query = (
+        select(Trial.method, Trial.config_id, Trial.data_fingerprint, Trial.id)
+        .join(ExperimentTrial, ExperimentTrial.trial_id == Trial.id)
+        .where(ExperimentTrial.experiment == experiment, Trial.status == "done")
+        .order_by(Trial.method, Trial.config_id, Trial.seed, Trial.id)
+    )
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for method, config_id, data, trial_id in connection.execute(query):
+        found.setdefault((method, config_id, data), []).append(trial_id)
+    return [DoneConfiguration(*key, tuple(ids)) for key, ids in found.items()]
+
+
 def validated(connection: Connection, trial_id: str) -> list[str]:
     """`metric (selection)` of each number that a trial has on the split val for all groups together."""
     query = (

@@ -35,6 +35,7 @@ RUN_STATUS = {
     "interrupted": "KILLED",
     "stopped": "KILLED",  # not FINISHED: it has no final numbers; the tag `stopped` tells it from the above
 }
+ON_FRONT = "on_front"  # the tag of runs that a search with several goals ends with
 CREATING = "creating"  # in `mlflow_status`: a run may exist whose id SQL does not know yet
 DIGEST_LENGTH = 36  # of a data set, at most
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits of one log_batch
@@ -106,6 +107,11 @@ class Mirror:
         """Mirrors the launch soon, with `files` (name to text) as artifacts."""
         self._jobs.put(partial(self.mirror_launch, launch_id, files))
 
+    def submit_front(self, trial_ids: Sequence[str]) -> None:
+        """Tags soon the runs of these trials, and of no others: a search's configurations that no other
+        beats."""
+        self._jobs.put(partial(self.mirror_front, trial_ids))
+
     def submit_heal(self) -> None:
         """Mirrors soon what earlier commands left behind."""
         self._jobs.put(self.heal)
@@ -163,6 +169,16 @@ class Mirror:
             self._save_view()
             same = Launch.status == launch["status"]
             self._note(Launch, launch_id, same, mlflow_status=launch["status"])
+
+    def mirror_front(self, trial_ids: Sequence[str]) -> None:
+        """Writes the tag `on_front` to these trials' runs, and takes it from all others."""
+        with self._lock:
+            runs = {self._store.trial(trial_id)["mlflow_run_id"] for trial_id in trial_ids}
+            tagged = {run.info.run_id for run in self._search(f"tags.{ON_FRONT} = 'true'")}
+            for run_id in tagged - runs:
+                self._client.delete_tag(run_id, ON_FRONT)
+            for run_id in runs - tagged - {None}:
+                self._client.set_tag(run_id, ON_FRONT, "true")
 
     def heal(self) -> None:
         """Mirrors whatever is stale or, where this is not the MLflow that was noted, missing; and ends the

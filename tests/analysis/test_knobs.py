@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from analysis.cli import app
 from analysis.effects import effects, holm
 from analysis.importance import importance
-from analysis.pareto import pareto, unbeaten
+from analysis.pareto import pareto
+from grid.results.front import unbeaten
 from grid.results.store import ResultsStore, TrialEntry
 
 SEEDS = range(5)
