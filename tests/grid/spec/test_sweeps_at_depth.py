@@ -2,11 +2,13 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import yaml
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.data.card import load_card
@@ -14,7 +16,7 @@ from components.identity import canonical, configuration
 from grid.spec.block import Block, parse_block
 from grid.spec.candidates import candidates, changes_a_stage
 from grid.spec.space import Drawn
-from grid.spec.spec import Spec, SpecError, parse_spec
+from grid.spec.spec import Spec, SpecError, load_spec, parse_spec
 
 CARD = load_card("toybirds")
 
@@ -292,3 +294,52 @@ def test_the_same_configuration_in_two_blocks_is_one() -> None:
     blocks = [{"method": "seg_mil_cbm", "lambda_concept": values} for values in ([0.1, 0.3], [0.3, 0.5])]
     spec = parse_spec({"name": "t", "datasets": ["toybirds"], "methods": blocks}, "t.yaml")
     assert len(candidates(spec, CARD).distinct) == 3
+
+
+values = st.one_of(
+    st.integers(1, 9),
+    st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True),
+    st.fixed_dictionaries({"low": st.floats(0.1, 1), "high": st.floats(2, 3), "log": st.booleans()}),
+)
+places = st.sampled_from(
+    [
+        ("methods", 0, "recipe", "learning_rate"),
+        ("methods", 0, "segmenter", 1, "scale"),
+        ("methods", 0, "variants", "small", "bag_size"),
+        ("methods", 1, "clip", "checkpoint"),
+        ("datasets", 0, "generator", "correlation"),
+        ("search", "scheduler", "grace"),
+    ]
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places, values)
+def test_set_on_a_nested_place_equals_writing_it(
+    tmp_path: Path, place: tuple[str | int, ...], value: Any
+) -> None:
+    content: dict[str, Any] = {
+        "name": "t",
+        "datasets": [{"name": "toybirds"}],
+        "methods": [
+            {
+                "method": "seg_mil_cbm",
+                "segmenter": ["slic", {"name": "felzenszwalb"}],
+                "variants": {"small": {}},
+            },
+            {"method": "p_cbm"},
+        ],
+        "search": {"kind": "grid", "scheduler": {"kind": "asha"}},
+    }
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(content))
+    key = ".".join(map(str, place))
+    if place[0] == "search":
+        value = value if isinstance(value, int) else 4
+    override = f"{key}={yaml.safe_dump(value, default_flow_style=True).removesuffix('...' + chr(10)).strip()}"
+    written: Any = content
+    *parents, last = place
+    for part in parents:
+        written = written[part] if isinstance(part, int) else written.setdefault(part, {})
+    written[last] = value
+    assert load_spec(path, (override,)) == parse_spec(content, "")
