@@ -111,7 +111,9 @@ class Search(Strict):
             raise ValueError(f"search.mode has {len(self.modes)} values for {len(self.metrics)} metrics")
         if self.kind != "optuna":
             for name in ("sampler", "where", "warm_start"):
-                if name in self.model_fields_set:
+                if getattr(self, name) != type(self).model_fields[name].get_default(
+                    call_default_factory=True
+                ):
                     raise ValueError(f"search.{name} is of kind: optuna alone (search.kind is {self.kind})")
             if len(self.metrics) > 1:
                 raise ValueError(f"search.metric: several goals need kind: optuna (it is {self.kind})")

@@ -151,6 +151,15 @@ def test_what_no_search_can_go_by(search: dict[str, Any], said: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["grid", "random", "optuna"])
+def test_a_search_as_it_is_stored_with_a_launch_is_read_again(kind: str) -> None:
+    given: dict[str, Any] = {"kind": kind} | ({} if kind == "grid" else {"trials": 4})
+    if kind == "optuna":
+        given |= {"metric": GOALS, "where": {"gap": "<= 1"}, "sampler": {"name": "tpe", "group": True}}
+    search = Search.model_validate(given)
+    assert Search.model_validate(search.model_dump(mode="json")) == search
+
+
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_options_are_those_of_optunas_own_sampler(name: str) -> None:
     own = type(sampler_of(Search(kind="optuna", trials=1, sampler=Sampler(name=name))))  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ class Planted:
 
     @property
     def dataset(self) -> Any:
-        return SimpleNamespace(name="birds")
+        return SimpleNamespace(name="birds", label="birds")
 
     @property
     def inputs(self) -> Mapping[str, str]:
