@@ -110,10 +110,9 @@ class Search(Strict):
         if len(self.modes) != len(self.metrics):
             raise ValueError(f"search.mode has {len(self.modes)} values for {len(self.metrics)} metrics")
         if self.kind != "optuna":
+            usual = Search.model_construct()
             for name in ("sampler", "where", "warm_start"):
-                if getattr(self, name) != type(self).model_fields[name].get_default(
-                    call_default_factory=True
-                ):
+                if getattr(self, name) != getattr(usual, name):  # what is stored with a launch gives all
                     raise ValueError(f"search.{name} is of kind: optuna alone (search.kind is {self.kind})")
             if len(self.metrics) > 1:
                 raise ValueError(f"search.metric: several goals need kind: optuna (it is {self.kind})")

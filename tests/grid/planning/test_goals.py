@@ -138,7 +138,7 @@ def test_without_a_number_for_a_condition_a_configuration_is_told_as_failed(
             "search.sampler.n_startup_trials = '3': expected a",
         ),
         ({"sampler": {"name": "random", "seed": 3}}, "unknown key 'search.sampler.seed'"),
-        ({"kind": "random", "sampler": "tpe"}, "search.sampler is of kind: optuna alone"),
+        ({"kind": "random", "sampler": "gp"}, "search.sampler is of kind: optuna alone"),
         ({"kind": "random", "metric": ["a", "b"]}, "several goals need kind: optuna"),
         ({"trials": "12"}, "search.trials = '12': expected a number"),
     ],
