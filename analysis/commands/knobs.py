@@ -158,10 +158,7 @@ def pareto(
         search = None if metric or least else goals_of(store, experiment)
         most = metric or ([] if least else ["worst_group_accuracy", "average_accuracy"])
         if search is not None:
-            most, least = (
-                [n for n, m in zip(search.metrics, search.modes, strict=True) if m == way]
-                for way in ("max", "min")
-            )
+            most, least = search.goals("max"), search.goals("min")
         split = split or ("test" if search is None else "val")
         protocol = protocol_of(store, experiment, selection)
         if search is not None and protocol.selections == ("last",):

@@ -92,8 +92,7 @@ def _front(store: ResultsStore, experiment: str) -> dict[str, Any] | None:
     search = goals_of(store, experiment)
     if search is None:
         return None
-    ways = list(zip(search.metrics, search.modes, strict=True))
-    most, least = ([name for name, way in ways if way == one] for one in ("max", "min"))
+    most, least = search.goals("max"), search.goals("min")
     try:
         table = pareto(
             store, experiment, most, least, split="val", selections=(search.selection,),

@@ -29,7 +29,7 @@ def front(connection: Connection, experiment: str, search: Search) -> list[OnFro
     by_data: dict[str, list[OnFront]] = {}
     for found in history.done_configurations(connection, experiment):
         numbers = measured(connection, search, found.trials, len(found.trials))
-        if numbers is not None and all(excess <= 0 for excess in numbers.excess.values()):
+        if numbers is not None and numbers.keeps_all:
             one = OnFront(found.method, found.config_id, numbers.goals, found.trials)
             by_data.setdefault(found.data, []).append(one)
     signs = np.array([1 if mode == "max" else -1 for mode in search.modes])

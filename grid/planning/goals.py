@@ -18,6 +18,11 @@ class Measured:
     goals: tuple[float, ...]
     excess: Mapping[str, float]
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no condition is missed."""
+        return _keeps(self.excess)
+
 
 @dataclass(frozen=True)
 class Warm:
@@ -43,7 +48,11 @@ def measured(connection: Connection, search: Search, trial_ids: Sequence[str], l
 def kept(connection: Connection, search: Search, trial_ids: Sequence[str]) -> bool:
     """Whether all of these trials are known to keep the conditions of a search."""
     excess = _excess(connection, search, trial_ids, len(trial_ids))
-    return excess is not None and all(one <= 0 for one in excess.values())
+    return excess is not None and _keeps(excess)
+
+
+def _keeps(excess: Mapping[str, float]) -> bool:
+    return all(one <= 0 for one in excess.values())
 
 
 def _excess(

@@ -31,7 +31,6 @@ from grid.spec.space import (
 from grid.spec.spec import SpecError
 
 METHOD = "method"
-Configuration = dict[str, Any]
 
 
 @dataclass(frozen=True)

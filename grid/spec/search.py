@@ -91,6 +91,10 @@ class Search(Strict):
         """Which way each goal is better."""
         return (self.mode,) * len(self.metrics) if isinstance(self.mode, str) else self.mode
 
+    def goals(self, mode: Mode) -> list[str]:
+        """Those of which the most, or the least, is wanted."""
+        return [name for name, own in zip(self.metrics, self.modes, strict=True) if own == mode]
+
     @property
     def watched(self) -> Watched | None:
         """What the scheduler goes by; None without one."""

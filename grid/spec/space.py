@@ -203,17 +203,6 @@ def points(node: Node, kept: Container[str] | None = None, place: str = "") -> I
         yield At()
 
 
-def size(node: Node) -> float:
-    """How many configurations a tree has; infinite with a range."""
-    if isinstance(node, Value):
-        return 1
-    if isinstance(node, Range):
-        return math.inf
-    if isinstance(node, Choice):
-        return sum(size(option) for option in node.options)
-    return math.prod(size(knob) for knob in node.knobs.values())
-
-
 def axes(
     node: Node, place: str = "", knob: str = "", within: Mapping[str, int] | None = None
 ) -> Iterator[Axis]:
